@@ -1,0 +1,171 @@
+package realtime
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Message is one message of a client, as a [Handler] gets it.
+type Message struct {
+	Topic string          // the full name, for example "chat:lobby"
+	Event string          // for example "message"; "subscribe" in a join function
+	Data  json.RawMessage // the JSON the client sent, "null" if none; the handler's to keep
+
+	params Params
+}
+
+// Param returns the part of the topic's name that stood at {name} in the
+// pattern, "" if the pattern has no such parameter.
+func (m Message) Param(name string) string { return m.params.Get(name) }
+
+// Decode unmarshals the data into v. Its error is an [*Error] that the client is
+// shown as "invalid_data", so a handler may return it as it is.
+func (m Message) Decode(v any) error {
+	if err := json.Unmarshal(m.Data, v); err != nil {
+		return &Error{Code: CodeInvalidData, Text: fmt.Sprintf("%s: %v", m.Event, err), Retry: RetryNever}
+	}
+	return nil
+}
+
+// Params are the parameters of a topic's name in the order of the pattern.
+type Params []Param
+
+// Param is one parameter of a topic's name.
+type Param struct{ Name, Value string }
+
+// Get returns the value of the parameter called name, "" if there is none.
+func (p Params) Get(name string) string {
+	for _, one := range p {
+		if one.Name == name {
+			return one.Value
+		}
+	}
+	return ""
+}
+
+// Position is a place in a topic's stream: the events up to Offset have been
+// seen. Offsets of one epoch count from 1 without a gap; a new epoch means that
+// earlier offsets mean nothing any more.
+type Position struct {
+	Epoch  string `json:"epoch"`
+	Offset uint64 `json:"offset"`
+}
+
+// op says what an inbound message asks for, whatever protocol it came in.
+type op uint8
+
+const (
+	opEvent  op = iota // for the topic's handler
+	opJoin             // data holds the join's params
+	opLeave            //
+	opPing             // to be answered by the reader, with the same data
+	opAuth             // data holds {"token":…}
+	opPage             // a page of history; data holds {"from":…,"limit":…}
+	opAnswer           // ref holds the id of the ask
+)
+
+// inbound is one decoded message. Its strings and its data share no memory with
+// the frame buffer that the reader will use again.
+type inbound struct {
+	op      op
+	topic   string
+	event   string
+	ref     string // "" for none, else opaque
+	joinRef string // Phoenix only
+	data    json.RawMessage
+	recover *Position // opJoin only: the last event the client has
+}
+
+// kind says what an outbound message is, whatever protocol it goes out in.
+type kind uint8
+
+const (
+	kindEvent         kind = iota // published or pushed
+	kindReply                     // data is the response
+	kindError                     // err says why
+	kindPong                      // data is the ping's
+	kindConnected                 // data is the greeting
+	kindAuthenticated             // data is {"user":…,"expires_at":…}
+	kindJoined                    // data is the join function's response
+	kindRefused                   // a join was refused; err says why
+	kindLeft                      // the membership ended; err says why, nil if the client asked
+	kindGap                       // events are missing at this place
+	kindClosing                   // last message before the close frame
+)
+
+// outbound is one message to be encoded.
+type outbound struct {
+	kind    kind
+	topic   string
+	event   string
+	ref     string // "" for none
+	joinRef string
+	data    json.RawMessage
+	offset  uint64 // kindEvent: position in the history, 0 for none
+	ask     string // kindEvent: the server wants an answer that bears this id
+	err     *Error // kindError, kindRefused, kindLeft
+	joined  *joined
+	gap     *gap
+	closing *closing
+}
+
+// joined is the outcome of a join on a topic. A topic without history has no
+// position.
+type joined struct {
+	position *Position
+	recovery Recovery
+}
+
+// Recovery says how a join met the position that the client offered.
+type Recovery string
+
+// The outcomes of a join (envelope.md section 4).
+const (
+	RecoveryFresh    Recovery = "fresh"    // no position was offered
+	RecoveryComplete Recovery = "complete" // nothing was missed
+	RecoveryReplayed Recovery = "replayed" // the missed events follow
+	RecoveryReload   Recovery = "reload"   // what was missed is gone: fetch state anew
+)
+
+// gap marks missing events in a member's stream. from and to are the first and
+// last missing offsets, 0 when the topic keeps no history.
+type gap struct {
+	dropped  uint64
+	policy   string
+	from, to uint64
+}
+
+// closing is the explained close that precedes the close frame. The delays are
+// sent only with RetryNow and RetryBackoff.
+type closing struct {
+	code       int
+	reason     Reason
+	text       string
+	retry      Retry
+	minDelayMS int64
+	jitterMS   int64
+}
+
+// codec is one wire protocol: it turns the payload of a data frame into an
+// inbound message and back. A codec has no state, so one value serves all
+// connections and one encoding all members that speak it.
+type codec interface {
+	// protocol is the name in Sec-WebSocket-Protocol and in metrics.
+	protocol() string
+
+	// slot is the codec's place in a published event's cache of frames, below maxCodecs.
+	slot() int
+
+	// decode returns the message in payload. An error with code
+	// "invalid_message" means undecodable: the inbound value is empty then. With
+	// any other code the inbound's op, topic and ref are set and the error
+	// answers them. payload is not kept.
+	decode(payload []byte, binary bool) (inbound, *Error)
+
+	// encode appends m to dst and says in which kind of frame it goes out:
+	// frameText, frameBinary, or frameNone when this protocol has no such message.
+	encode(dst []byte, m *outbound) ([]byte, opcode)
+}
+
+// maxCodecs bounds the frames that one published event may cache.
+const maxCodecs = 4
