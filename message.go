@@ -56,7 +56,7 @@ type op uint8
 
 const (
 	opEvent  op = iota // for the topic's handler
-	opJoin             // data holds the join's params
+	opJoin             // data holds the join's params, "null" if none
 	opLeave            //
 	opPing             // to be answered by the reader, with the same data
 	opAuth             // data holds {"token":…}
@@ -64,8 +64,12 @@ const (
 	opAnswer           // ref holds the id of the ask
 )
 
-// inbound is one decoded message. Its strings and its data share no memory with
-// the frame buffer that the reader will use again.
+// inbound is one decoded message. Its strings are copies; its data may be a part
+// of the payload that was decoded, which the reader has given away for good.
+//
+// A ref other than "" means that the client wants an answer: a protocol without
+// refs sets one of its own, which its encode ignores. With opAnswer it is the id
+// of the ask instead, and no answer is due.
 type inbound struct {
 	op      op
 	topic   string
@@ -159,7 +163,10 @@ type codec interface {
 	// decode returns the message in payload. An error with code
 	// "invalid_message" means undecodable: the inbound value is empty then. With
 	// any other code the inbound's op, topic and ref are set and the error
-	// answers them. payload is not kept.
+	// answers them.
+	//
+	// payload passes to the message: the inbound's data may alias it, so the
+	// caller neither changes nor reuses it afterwards.
 	decode(payload []byte, binary bool) (inbound, *Error)
 
 	// encode appends m to dst and says in which kind of frame it goes out:
