@@ -18,13 +18,13 @@ var deflateTail = []byte{0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff}
 
 const syncMarker = 4 // bytes of deflateTail that every flush of a writer ends with
 
-// deflated is a compressed message with the tail back in its place.
-type deflated struct {
+// deflateSource is a compressed message with the tail back in its place.
+type deflateSource struct {
 	rest   []byte
 	tailed bool // rest is in the tail
 }
 
-func (d *deflated) ReadByte() (byte, error) {
+func (d *deflateSource) ReadByte() (byte, error) {
 	if !d.more() {
 		return 0, io.EOF
 	}
@@ -33,7 +33,7 @@ func (d *deflated) ReadByte() (byte, error) {
 	return first, nil
 }
 
-func (d *deflated) Read(p []byte) (int, error) {
+func (d *deflateSource) Read(p []byte) (int, error) {
 	if !d.more() {
 		return 0, io.EOF
 	}
@@ -42,24 +42,25 @@ func (d *deflated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (d *deflated) more() bool {
+func (d *deflateSource) more() bool {
 	if len(d.rest) == 0 && !d.tailed {
 		d.rest, d.tailed = deflateTail, true
 	}
 	return len(d.rest) > 0
 }
 
-// ended reports whether nothing is left that could hold content. A sender that
-// ends with a final block adds one zero byte (RFC 7692 section 7.2.3.4).
-func (d *deflated) ended() bool {
-	return d.tailed || len(d.rest) == 0 || len(d.rest) == 1 && d.rest[0] == 0
+// ended reports whether the message ended where it should: behind the tail, or
+// with a final block of the sender's, to which it adds one zero byte (RFC 7692
+// section 7.2.3.4).
+func (d *deflateSource) ended() bool {
+	return len(d.rest) == 0 || !d.tailed && len(d.rest) == 1 && d.rest[0] == 0
 }
 
 // inflater decompresses one message at a time: without context takeover nothing
 // remains from one to the next, so that all connections share a few of them
 // (44 KB each).
 type inflater struct {
-	source deflated
+	source deflateSource
 	flate  io.ReadCloser
 	first  [4096]byte // most messages fit: they are then copied at their exact size
 }
@@ -77,13 +78,13 @@ var inflaters = sync.Pool{New: func() any {
 func inflate(compressed []byte, limit int64) ([]byte, error) {
 	in := inflaters.Get().(*inflater)
 	message, err := in.inflate(compressed, limit)
-	in.source = deflated{}
+	in.source = deflateSource{}
 	inflaters.Put(in)
 	return message, err
 }
 
 func (in *inflater) inflate(compressed []byte, limit int64) ([]byte, error) {
-	in.source = deflated{rest: compressed}
+	in.source = deflateSource{rest: compressed}
 	if err := in.flate.(flate.Resetter).Reset(&in.source, nil); err != nil {
 		return nil, errInvalidDeflate
 	}

@@ -8,20 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a message's names in bytes (envelope.md section 2).
-const (
-	maxTopicBytes = 255
-	maxEventBytes = 128
-	maxRefBytes   = 64
-)
+// maxRefBytes bounds a ref (envelope.md section 2).
+const maxRefBytes = 64
 
 // maxOffset is the first offset that a JavaScript number cannot tell from its
 // neighbour, and so the first that no topic ever has (envelope.md section 2).
 const maxOffset = 1 << 53
-
-// globalTopic is the channel that every connection is in, from its start to its
-// end (envelope.md section 3).
-const globalTopic = "global"
 
 // envelopeCodec is the protocol realtime.v1: one JSON object per text message,
 // {"channel":…,"type":…,"data":…,"ref":…}.
@@ -33,6 +25,8 @@ type envelopeCodec struct{}
 func (envelopeCodec) protocol() string { return "realtime.v1" }
 
 func (envelopeCodec) slot() int { return 0 }
+
+func (envelopeCodec) answers() bool { return true }
 
 // decode implements codec by envelope.md sections 2 and 3.
 func (envelopeCodec) decode(payload []byte, binary bool) (inbound, *Error) {
@@ -143,22 +137,6 @@ func decodeName(field string, value []byte, most int) (string, *Error) {
 	return name, nil
 }
 
-// isName reports whether s may name a channel (most being maxTopicBytes) or an
-// event (maxEventBytes): 1 to most bytes of UTF-8 without U+0000–1F and 7F–9F.
-func isName(s string, most int) bool {
-	if len(s) == 0 || len(s) > most {
-		return false
-	}
-	for at := 0; at < len(s); {
-		r, size := utf8.DecodeRuneInString(s[at:])
-		if r < ' ' || 0x7F <= r && r <= 0x9F || r == utf8.RuneError && size == 1 {
-			return false
-		}
-		at += size
-	}
-	return true
-}
-
 // decodeRef returns the ref, "" for one that is missing or null.
 func decodeRef(value []byte) (string, *Error) {
 	if value == nil || isNull(value) {
@@ -196,7 +174,7 @@ func decodeJoin(in inbound) (inbound, *Error) {
 	if params == nil {
 		params = []byte("null")
 	}
-	if !isObject(params) && !isNull(params) {
+	if params[0] != '{' && !isNull(params) {
 		return in, invalidJoin("params must be an object or null")
 	}
 	if position != nil && !isNull(position) {

@@ -23,6 +23,8 @@ func (flatCodec) protocol() string { return "realtime.flat" }
 
 func (flatCodec) slot() int { return 1 }
 
+func (flatCodec) answers() bool { return false }
+
 // decode implements codec by envelope.md section 8. Of fields with the same key
 // the last one is kept.
 func (flatCodec) decode(payload []byte, binary bool) (inbound, *Error) {

@@ -170,8 +170,9 @@ value:
 	}
 }
 
-func bit(set bool) uint64 {
-	if set {
+// bit is the mark of an object or array on skipValue's stack, closer what ends it.
+func bit(object bool) uint64 {
+	if object {
 		return 1
 	}
 	return 0
@@ -297,14 +298,14 @@ func skipDigits(text []byte, at int) int {
 	return at
 }
 
-// isString reports whether a well-formed value is a string; isObject and isNull
-// alike.
+// isString reports whether a value, as a scanner yields it, is a string; nil is
+// none. isNull alike.
 func isString(value []byte) bool { return len(value) > 0 && value[0] == '"' }
-func isObject(value []byte) bool { return len(value) > 0 && value[0] == '{' }
 func isNull(value []byte) bool   { return len(value) > 0 && value[0] == 'n' }
 
-// unquote returns what a well-formed string stands for, in memory of its own. It
-// reports false if there is a lone surrogate, in whose place is then U+FFFD.
+// unquote returns what a string stands for, in memory of its own; value is one
+// that a scanner yielded and isString accepts. It reports false if there is a
+// lone surrogate, in whose place is then U+FFFD.
 func unquote(value []byte) (string, bool) {
 	inner := value[1 : len(value)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {

@@ -371,6 +371,7 @@ func (r *frameReader) payload(dst []byte, n int, key uint32) ([]byte, error) {
 		}
 		got, err := r.read(dst[len(dst):min(cap(dst), want)])
 		if err != nil {
+			r.skip = int64(want - len(dst)) // for discard, after a deadline
 			return nil, insideFrame(err)
 		}
 		dst = dst[:len(dst)+got]
