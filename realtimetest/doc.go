@@ -1,0 +1,2 @@
+// Package realtimetest helps to test programs that use realtime.
+package realtimetest
