@@ -1,10 +1,7 @@
 package realtime
 
 import (
-	"bytes"
 	"math/rand/v2"
-	"runtime"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -66,7 +63,6 @@ type wheel struct {
 	wake    int64         // the tick until which the goroutine sleeps; before done while it is awake
 	kick    chan struct{} // ends its sleep
 	exited  chan struct{} // closed when it ends; nil before the first start
-	runner  uint64        // its id
 	alive   bool
 	stopped bool
 }
@@ -104,10 +100,8 @@ func (w *wheel) schedule(e *wheelEntry, owner expirer, at time.Time) {
 }
 
 // cancel makes e idle. When it returns, e's expire is not running and will not
-// run, unless e is scheduled anew: it waits for one that runs. The caller
-// must hold no lock that expire takes.
-//
-// Called from within e's own expire it returns at once; that run is the last.
+// run, unless e is scheduled anew: it waits for one that runs. So the caller
+// must hold no lock that expire takes, and must not be an expire itself.
 func (w *wheel) cancel(e *wheelEntry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -119,25 +113,19 @@ func (w *wheel) cancel(e *wheelEntry) {
 		return
 	}
 	w.touched = true
-	if goroutineID() == w.runner {
-		return
-	}
 	for run := w.runs; w.running == e && w.runs == run; {
 		w.idle.Wait()
 	}
 }
 
 // stop makes all entries idle, for good, and waits for the goroutine and the
-// expire that it may be in. Called from within an expire it does not wait.
+// expire that it may be in.
 func (w *wheel) stop() {
 	w.mu.Lock()
 	w.stopped = true
 	exited := w.exited
 	if w.alive {
 		w.kickLocked()
-		if goroutineID() == w.runner {
-			exited = nil
-		}
 	}
 	w.mu.Unlock()
 	if exited != nil {
@@ -195,10 +183,6 @@ func (w *wheel) startLocked() {
 // runLoop fires entries until there are none left.
 func (w *wheel) runLoop(kick <-chan struct{}, exited chan<- struct{}) {
 	defer close(exited)
-	w.mu.Lock()
-	w.runner = goroutineID()
-	w.mu.Unlock()
-
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -299,19 +283,4 @@ func (w *wheel) stepLocked(tick int64) {
 // that came at the same moment, after a restart say, do not beat together then.
 func spread(interval time.Duration, part float64) time.Duration {
 	return interval + time.Duration(float64(interval)*part*(2*rand.Float64()-1))
-}
-
-// goroutineID is asked only by callers that met the wheel's goroutine at work:
-// whether they are that goroutine decides between returning and waiting for
-// themselves for ever. Go has no other way to tell.
-func goroutineID() uint64 {
-	var buf [64]byte
-	line := buf[:runtime.Stack(buf[:], false)] // "goroutine 7 [running]: …"
-	line = bytes.TrimPrefix(line, []byte("goroutine "))
-	digits, _, _ := bytes.Cut(line, []byte(" "))
-	id, err := strconv.ParseUint(string(digits), 10, 64)
-	if err != nil {
-		panic("realtime: no goroutine id in " + strconv.Quote(string(buf[:])))
-	}
-	return id
 }
