@@ -12,6 +12,7 @@ type Message struct {
 	Data  json.RawMessage // the JSON the client sent, "null" if none; the handler's to keep
 
 	params Params
+	reply  *Reply
 }
 
 // Param returns the part of the topic's name that stood at {name} in the
@@ -156,6 +157,9 @@ type closing struct {
 type codec interface {
 	// protocol is the name in Sec-WebSocket-Protocol and in metrics.
 	protocol() string
+
+	// answers reports whether its clients can answer an ask.
+	answers() bool
 
 	// slot is the codec's place in a published event's cache of frames, below maxCodecs.
 	slot() int

@@ -127,6 +127,21 @@ func Reject(text string) *Error {
 	return &Error{Code: string(ReasonForbidden), Text: text, Retry: RetryNever}
 }
 
+// codeLabel is how a code stands in metrics: "host" for one of the host's own,
+// of which there could be any number.
+func codeLabel(code string) string {
+	switch code {
+	case "ok", CodeInvalidData, CodeUnknownChannel, CodeUnknownEvent, CodeNotSubscribed, CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory:
+		return code
+	}
+	for _, row := range reasons {
+		if string(row.Reason) == code {
+			return code
+		}
+	}
+	return "host"
+}
+
 // ErrServerClosed is returned by calls on a server after Shutdown.
 var ErrServerClosed = errors.New("realtime: server closed")
 

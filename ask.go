@@ -1,0 +1,130 @@
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+)
+
+// ErrNotSupported is returned for what the client's protocol cannot do.
+var ErrNotSupported = errors.New("realtime: not supported by the client's protocol")
+
+// Answer is one client's answer to an Ask.
+type Answer struct {
+	Client *Client
+	Data   json.RawMessage // nil with an error
+	Err    error           // why there is none: the context's, ErrClosed, ErrNotJoined, ErrNotSupported
+}
+
+// asks holds the questions that wait for answers. A client answers each at most
+// once; late and unknown answers are ignored.
+type asks struct {
+	metrics *metrics
+
+	mu   sync.Mutex // guards the following
+	open map[string]*question
+}
+
+// question waits for the answers of several connections.
+type question struct {
+	answers []Answer
+	index   map[*conn]int // those who have not answered yet
+	done    chan struct{} // closed when nobody is left
+}
+
+// ask sends m to each of cs, with an id of its own, and waits until all have
+// answered or ctx ends. The answers are in the order of cs.
+func (a *asks) ask(ctx context.Context, cs []*conn, m *outbound) []Answer {
+	m.ask = newID()
+	q := a.start(m.ask, cs)
+	for i, c := range cs {
+		var err error
+		if !c.enc.answers() {
+			err = ErrNotSupported
+		} else {
+			err = c.pushOn(m)
+		}
+		if err != nil {
+			a.settle(m.ask, c, Answer{Client: &cs[i].Client, Err: err})
+		}
+	}
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+	}
+	return a.finish(m.ask, q, ctx.Err())
+}
+
+func (a *asks) start(id string, cs []*conn) *question {
+	q := &question{answers: make([]Answer, len(cs)), index: make(map[*conn]int, len(cs)), done: make(chan struct{})}
+	for i, c := range cs {
+		q.answers[i].Client = &c.Client
+		q.index[c] = i
+	}
+	if len(cs) == 0 {
+		close(q.done)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
+		a.open = map[string]*question{}
+	}
+	a.open[id] = q
+	return q
+}
+
+// settle notes one answer; the first counts.
+func (a *asks) settle(id string, c *conn, one Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	q := a.open[id]
+	if q == nil {
+		return
+	}
+	i, waiting := q.index[c]
+	if !waiting {
+		return
+	}
+	q.answers[i] = one
+	if delete(q.index, c); len(q.index) == 0 {
+		close(q.done)
+	}
+}
+
+// answer notes what a client sent.
+func (a *asks) answer(c *conn, id string, data json.RawMessage) {
+	a.settle(id, c, Answer{Client: &c.Client, Data: data})
+}
+
+// drop settles all that c still owes: it is gone.
+func (a *asks) drop(c *conn) {
+	a.mu.Lock()
+	var owed []string
+	for id, q := range a.open {
+		if _, ok := q.index[c]; ok {
+			owed = append(owed, id)
+		}
+	}
+	a.mu.Unlock()
+	for _, id := range owed {
+		a.settle(id, c, Answer{Client: &c.Client, Err: ErrClosed})
+	}
+}
+
+func (a *asks) finish(id string, q *question, late error) []Answer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.open, id)
+	for _, i := range q.index {
+		q.answers[i].Err = late
+	}
+	for _, one := range q.answers {
+		outcome := "answered"
+		if one.Err != nil {
+			outcome = "unanswered"
+		}
+		a.metrics.asks.WithLabelValues(outcome).Inc()
+	}
+	return q.answers
+}

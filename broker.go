@@ -1,0 +1,219 @@
+package realtime
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Event is one published event on its way from the publisher through the broker
+// to the members. It is not changed once the broker has it.
+type Event struct {
+	Topic  string
+	Name   string
+	Data   json.RawMessage // valid JSON
+	Offset uint64          // set by the broker of a topic with history, else 0
+	Epoch  string          // the same
+	Time   time.Time       // when it was published
+	Except string          // id of the connection that does not get it, "" for none
+
+	key    string // KeepLatest only
+	frames [maxCodecs]atomic.Pointer[frame]
+}
+
+// Broker orders the events of topics, keeps what their retention asks for, and
+// carries them to every node that has members. The in-process broker is the
+// default.
+//
+// Per topic, deliver is called for one event at a time, in the order of the
+// offsets where there are any.
+type Broker interface {
+	// Publish orders e, keeps it by the rules of keep and has it delivered. It
+	// may block until the broker has it; after an error nothing was delivered.
+	Publish(ctx context.Context, e *Event, keep Retention) error
+
+	// Subscribe has the events of topic delivered from the returned position on,
+	// until stop is called. deliver does not block. The position is nil when
+	// keep keeps nothing.
+	Subscribe(ctx context.Context, topic string, keep Retention, deliver func(*Event)) (from *Position, stop func(), err error)
+
+	// Read returns up to limit events after an offset, ascending, beginning with
+	// the oldest kept if that is later, and the newest position.
+	Read(ctx context.Context, topic string, keep Retention, after uint64, limit int) ([]*Event, Position, error)
+}
+
+// memoryBroker is the broker of a single node. Publish calls deliver on the
+// publisher's goroutine.
+type memoryBroker struct {
+	seed   maphash.Seed
+	shards [64]brokerShard
+}
+
+type brokerShard struct {
+	mu     sync.RWMutex // guards the following
+	topics map[string]*brokerTopic
+	swept  time.Time
+}
+
+// brokerTopic is one topic with subscribers or history.
+type brokerTopic struct {
+	mu       sync.Mutex // held while delivering: it is what orders the stream
+	log      *log       // nil without history
+	keep     Retention
+	delivers []*func(*Event)
+	gone     bool // removed from its shard
+}
+
+// forget is how long the position of a topic without members outlives its last
+// event. Within that time a client that comes back learns that it missed
+// nothing; after it, it is told to reload.
+const forget = 24 * time.Hour
+
+func newMemoryBroker() *memoryBroker {
+	b := &memoryBroker{seed: maphash.MakeSeed()}
+	for i := range b.shards {
+		b.shards[i].topics = map[string]*brokerTopic{}
+	}
+	return b
+}
+
+func (b *memoryBroker) shard(topic string) *brokerShard {
+	return &b.shards[maphash.String(b.seed, topic)%uint64(len(b.shards))]
+}
+
+// Publish implements [Broker].
+func (b *memoryBroker) Publish(_ context.Context, e *Event, keep Retention) error {
+	for {
+		t := b.find(e.Topic, keep.Keeps())
+		if t == nil {
+			return nil // nobody listens and nothing is kept
+		}
+		if t.publish(e, keep) {
+			return nil
+		}
+	}
+}
+
+func (t *brokerTopic) publish(e *Event, keep Retention) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gone {
+		return false
+	}
+	if keep.Keeps() {
+		t.history(keep).append(e, keep, e.Time)
+	}
+	for _, deliver := range t.delivers {
+		(*deliver)(e)
+	}
+	return true
+}
+
+// history returns the topic's log, a new one with a new epoch if it has none.
+func (t *brokerTopic) history(keep Retention) *log {
+	if t.log == nil {
+		t.log = &log{position: Position{Epoch: rand.Text()[:12]}, touched: time.Now()}
+	}
+	t.keep = keep
+	return t.log
+}
+
+// find returns the topic; with create it is made if it is not there.
+func (b *memoryBroker) find(topic string, create bool) *brokerTopic {
+	s := b.shard(topic)
+	s.mu.RLock()
+	t := s.topics[topic]
+	s.mu.RUnlock()
+	if t != nil || !create {
+		return t
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t = s.topics[topic]; t == nil {
+		t = &brokerTopic{}
+		s.sweepLocked(time.Now())
+		s.topics[topic] = t
+	}
+	return t
+}
+
+// sweepLocked forgets topics that nobody listens to and that have nothing to
+// recover any more. It looks at a shard at most once a minute, when that grows.
+func (s *brokerShard) sweepLocked(now time.Time) {
+	if now.Sub(s.swept) < time.Minute {
+		return
+	}
+	s.swept = now
+	for name, t := range s.topics {
+		t.mu.Lock()
+		if t.log != nil {
+			t.log.trim(t.keep, now)
+		}
+		if len(t.delivers) == 0 && (t.log == nil || t.log.count == 0 && now.Sub(t.log.touched) > forget) {
+			t.gone = true
+			delete(s.topics, name)
+		}
+		t.mu.Unlock()
+	}
+}
+
+// Subscribe implements [Broker].
+func (b *memoryBroker) Subscribe(_ context.Context, topic string, keep Retention, deliver func(*Event)) (*Position, func(), error) {
+	for {
+		t := b.find(topic, true)
+		if from, ok := t.subscribe(keep, &deliver); ok {
+			return from, func() { b.unsubscribe(topic, t, &deliver) }, nil
+		}
+	}
+}
+
+func (t *brokerTopic) subscribe(keep Retention, deliver *func(*Event)) (from *Position, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gone {
+		return nil, false
+	}
+	t.delivers = append(t.delivers, deliver)
+	if !keep.Keeps() {
+		return nil, true
+	}
+	position := t.history(keep).position
+	return &position, true
+}
+
+func (b *memoryBroker) unsubscribe(topic string, t *brokerTopic, deliver *func(*Event)) {
+	s := b.shard(topic)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, d := range t.delivers {
+		if d == deliver {
+			t.delivers = append(t.delivers[:i:i], t.delivers[i+1:]...)
+			break
+		}
+	}
+	if len(t.delivers) == 0 && t.log == nil && !t.gone {
+		t.gone = true
+		delete(s.topics, topic)
+	}
+}
+
+// Read implements [Broker].
+func (b *memoryBroker) Read(_ context.Context, topic string, keep Retention, after uint64, limit int) ([]*Event, Position, error) {
+	t := b.find(topic, false)
+	if t == nil {
+		return nil, Position{}, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.log == nil {
+		return nil, Position{}, nil
+	}
+	t.log.trim(keep, time.Now())
+	return t.log.read(after, limit), t.log.position, nil
+}

@@ -1,0 +1,376 @@
+package realtime
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrClosed is returned for a connection that has ended.
+var ErrClosed = errors.New("realtime: connection closed")
+
+// conn is one connection: what it is a member of, what it is waiting for, and
+// why it ended.
+type conn struct {
+	Client
+	node    *node
+	to      receiver // what its messages are for
+	entry   wheelEntry
+	at      int // index in node.conns, guarded by the node's lock
+	addr    string
+	path    string
+	started time.Time
+	flight  recorder
+
+	pinged  atomic.Int64 // when the ping that waits for a pong was sent, since base; 0 for none
+	stalled atomic.Bool  // the server itself keeps the socket from being read
+
+	// Owned by the read loop.
+	meter    *meter
+	bad      int   // undecodable messages in a row
+	controls int   // control frames in the second below
+	second   int64 // since base
+
+	mu       sync.Mutex // guards the following
+	channels []*channel
+	reason   Reason        // why it ends, "" while it does not
+	cause    error         // for the log, nil if there is nothing to add
+	done     chan struct{} // closed at the end; made on demand
+	room     chan struct{} // tells the read loop that a mailbox has room
+	waiting  *channel      // the mailbox that it waits for
+}
+
+// receiver takes the messages of one connection, on its read loop. A mount
+// decides which kind its connections have.
+type receiver interface {
+	// entered is called once, when the client has been greeted.
+	entered(c *conn)
+
+	// receive is called on the read loop for every data frame after that, and
+	// before it while the client has yet to authenticate. It blocks to hold the
+	// client back.
+	receive(c *conn, payload []byte, binary bool)
+}
+
+// newConn makes the connection that up is. It is not known to anybody yet.
+func newConn(n *node, m *Mount, up *upgraded, enc codec, r *http.Request, addr string) *conn {
+	c := &conn{node: n, to: m.to, addr: addr, path: r.URL.Path, started: time.Now()}
+	c.id, c.link = newID(), (*clientLink)(c)
+	c.pool, c.enc, c.base = n.pool, enc, n.base
+	c.out.bounds = &n.bounds
+	if n.water != nil {
+		c.out.water = func(high bool) { n.water(&c.Client, high) }
+	}
+	c.open(up, n.messageBytes)
+	return c
+}
+
+// serve reads until the socket, the peer or the server ends the connection. When
+// it returns, the connection has no goroutine, no timer and no membership, but
+// for handlers that have not returned yet.
+func (c *conn) serve() {
+	defer c.node.work.Done()
+	c.readLoop()
+	c.leaveAll()
+	c.bye()
+	c.nc.Close()
+	c.forget()
+}
+
+// readLoop keeps nothing on its stack while it waits.
+func (c *conn) readLoop() {
+	for {
+		if err := c.wait(); err != nil {
+			c.readFailed(err)
+			return
+		}
+		if !c.readSome() {
+			return
+		}
+	}
+}
+
+// readSome handles what has arrived; false means that the connection ends.
+func (c *conn) readSome() bool {
+	for {
+		op, payload, err := c.in.next()
+		if err != nil {
+			c.readFailed(err)
+			return false
+		}
+		if !c.handle(op, payload) {
+			return false
+		}
+		if c.in.buffered() == 0 {
+			return true
+		}
+	}
+}
+
+func (c *conn) handle(op opcode, payload []byte) bool {
+	if op.isControl() && !c.allowControl() {
+		c.end(ReasonRateLimited, nil, errors.New("too many control frames"))
+		return false
+	}
+	switch op {
+	case framePing:
+		if c.send(pong(payload)) == pushSlow {
+			c.end(ReasonSlowConsumer, nil, nil)
+		}
+	case framePong:
+		c.ponged()
+	case frameClose:
+		code, text := parseClose(payload)
+		c.flight.add(noteClosed, "", code)
+		c.endWith(ReasonClientClosed, &peerClose{code, text}, closeFrame(code, ""))
+	default:
+		c.node.metrics.bytesIn.Add(float64(len(payload)))
+		c.to.receive(c, payload, op == frameBinary)
+	}
+	return !c.isEnding()
+}
+
+// peerClose is what the peer's close frame said.
+type peerClose struct {
+	code int
+	text string
+}
+
+func (p *peerClose) Error() string { return "peer closed" }
+
+// LogValue keeps the peer's words apart from ours.
+func (p *peerClose) LogValue() slog.Value {
+	return slog.GroupValue(slog.Int("code", p.code), slog.String("text", p.text))
+}
+
+// maxControls is how many pings, pongs and close frames a peer may send in a
+// second. Browsers send none of their own accord and libraries one per many
+// seconds; each costs an answer.
+const maxControls = 50
+
+func (c *conn) allowControl() bool {
+	if second := int64(time.Since(c.base) / time.Second); second != c.second {
+		c.second, c.controls = second, 0
+	}
+	c.controls++
+	return c.controls <= maxControls
+}
+
+// readFailed ends the connection for what the reader met.
+func (c *conn) readFailed(err error) {
+	if failed := c.failed.Load(); failed != nil {
+		c.endWith(*failed, err)
+		return
+	}
+	_, violation := errors.AsType[protocolError](err)
+	switch {
+	case c.isEnding(), errors.Is(err, os.ErrDeadlineExceeded):
+		// end has woken the read loop.
+	case errors.Is(err, errMessageTooLarge):
+		c.end(ReasonMessageTooLarge, nil, nil)
+	case violation:
+		c.end(ReasonProtocolError, nil, err)
+	case errors.Is(err, io.EOF):
+		c.endWith(ReasonConnectionLost, nil)
+	default:
+		c.endWith(ReasonConnectionLost, err)
+	}
+}
+
+func (c *conn) isEnding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason != ""
+}
+
+// end closes the connection with an explained close; the first cause wins. What
+// waits is written first, except for a slow consumer, who would not read it. why
+// may hold words for the client, cause words for the log.
+func (c *conn) end(reason Reason, why *Error, cause error) {
+	closing := c.node.closing(reason, why)
+	frames := make([]*frame, 0, 2)
+	if f := seal(c.enc, &outbound{kind: kindClosing, topic: globalTopic, closing: closing}); f != nil {
+		frames = append(frames, f)
+	}
+	c.endWith(reason, cause, append(frames, closeFrame(closing.code, string(reason)))...)
+}
+
+// endWith ends the connection with frames as its last.
+func (c *conn) endWith(reason Reason, cause error, frames ...*frame) {
+	c.mu.Lock()
+	if c.reason != "" {
+		c.mu.Unlock()
+		return
+	}
+	done := c.doneLocked()
+	c.reason, c.cause = reason, cause
+	close(done)
+	c.mu.Unlock()
+	if len(frames) == 0 {
+		c.out.abandon()
+	} else {
+		c.finish(reason == ReasonSlowConsumer, frames...)
+	}
+	c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the read loop
+}
+
+// doneLocked returns the channel that is closed at the end.
+func (c *conn) doneLocked() chan struct{} {
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.reason != "" {
+			close(c.done)
+		}
+	}
+	return c.done
+}
+
+// bye lets the last frames out and, after a close of our own, discards what
+// still comes until the peer's close frame: unread bytes would mean a TCP reset,
+// which swallows ours.
+func (c *conn) bye() {
+	defer c.in.release()
+	if c.reason == ReasonConnectionLost {
+		return
+	}
+	until := time.Now().Add(c.node.linger)
+	c.nc.SetReadDeadline(until)
+	c.in.discard()
+	if c.reason != ReasonClientClosed {
+		c.in.next() // a close frame, or an error: either way the end
+	}
+	c.out.await(time.Until(until))
+}
+
+// forget gives back what the server holds of the connection.
+func (c *conn) forget() {
+	n := c.node
+	n.wheel.cancel(&c.entry)
+	n.remove(c)
+	n.asks.drop(c)
+	if c.meter != nil {
+		c.meter.close()
+	}
+	if c.authenticated() {
+		n.seats.release(c.User(), c)
+		n.metrics.connections.WithLabelValues(c.enc.protocol()).Dec()
+		if n.ended != nil {
+			n.ended(&c.Client, c.reason)
+		}
+	}
+	n.metrics.closes.WithLabelValues(string(c.reason)).Inc()
+	n.metrics.connTime.Observe(time.Since(c.started).Seconds())
+	c.logEnd()
+}
+
+func (c *conn) authenticated() bool { return c.identity.Load() != nil }
+
+// logEnd writes one line per connection; what went before it if the end was not
+// an ordinary one.
+func (c *conn) logEnd() {
+	attrs := []any{"conn", c.id, "user", c.User(), "reason", string(c.reason), "remote", c.addr,
+		"protocol", c.enc.protocol(), "after", time.Since(c.started).Round(time.Millisecond)}
+	if c.cause != nil {
+		attrs = append(attrs, "cause", c.cause)
+	}
+	switch c.reason {
+	case ReasonClientClosed, ReasonConnectionLost, ReasonShutdown, ReasonDisconnected, ReasonReplaced:
+		c.node.log.Info("realtime: connection ended", attrs...)
+	default:
+		c.node.log.Warn("realtime: connection ended", append(attrs, "flight", c.flight.list())...)
+	}
+}
+
+// expire implements [expirer]: it looks at every deadline of the connection.
+func (c *conn) expire(now time.Time) time.Time {
+	if c.isEnding() {
+		return time.Time{}
+	}
+	if !c.authenticated() {
+		if due := c.started.Add(c.node.authTime); now.Before(due) {
+			return due
+		}
+		c.end(ReasonUnauthenticated, nil, errors.New("no token in time"))
+		return time.Time{}
+	}
+	next := c.beat(now)
+	if expires := c.Identity().Expires; !expires.IsZero() {
+		due := expires.Add(c.node.grace)
+		if !now.Before(due) {
+			c.end(ReasonTokenExpired, nil, nil)
+			return time.Time{}
+		}
+		next = earlier(next, due)
+	}
+	return next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// beat pings after silence and ends the connection when nothing at all comes
+// back. It returns when to look again.
+func (c *conn) beat(now time.Time) time.Time {
+	n := c.node
+	since := now.Sub(c.base)
+	if pinged := time.Duration(c.pinged.Load()); pinged > 0 && time.Duration(c.heard.Load()) < pinged {
+		switch {
+		case since < pinged+n.timeout:
+			return c.base.Add(pinged + n.timeout)
+		case c.stalled.Load():
+			return now.Add(n.timeout) // the silence is ours
+		}
+		c.flight.add(noteSilent, "", 0)
+		c.end(ReasonHeartbeatTimeout, nil, nil)
+		return now.Add(n.timeout)
+	}
+	c.pinged.Store(0)
+	if due := time.Duration(c.heard.Load()) + spread(n.heartbeat, 0.1); since < due {
+		return c.base.Add(due)
+	}
+	c.flight.add(notePing, "", 0)
+	c.pinged.Store(int64(since))
+	if c.send(&frame{wire: pingFrame}) == pushSlow {
+		c.end(ReasonSlowConsumer, nil, nil)
+	}
+	return now.Add(n.timeout)
+}
+
+func (c *conn) ponged() {
+	pinged := c.pinged.Swap(0)
+	if pinged == 0 {
+		return // nobody asked
+	}
+	trip := time.Since(c.base) - time.Duration(pinged)
+	c.trip.Store(int64(trip))
+	c.node.metrics.roundTrip.Observe(trip.Seconds())
+}
+
+// tell sends one message to this client and ends the connection if it does not
+// read what it is told.
+func (c *conn) tell(m *outbound) {
+	if f := seal(c.enc, m); f != nil && c.send(f) == pushSlow {
+		c.end(ReasonSlowConsumer, nil, nil)
+	}
+}
+
+// reply answers ref.
+func (c *conn) reply(topic, ref string, response json.RawMessage) {
+	c.tell(&outbound{kind: kindReply, topic: topic, ref: ref, data: response})
+}
+
+// fail answers ref, or nobody in particular, with an error.
+func (c *conn) fail(topic, ref string, e *Error) {
+	c.flight.add(noteError, e.Code, 0)
+	c.tell(&outbound{kind: kindError, topic: topic, ref: ref, err: e})
+}

@@ -1,0 +1,90 @@
+package realtime
+
+import "time"
+
+// Retention says how much of a topic's stream is kept. The zero value keeps
+// nothing: the topic has no positions and no recovery.
+type Retention struct {
+	Size int           // events
+	Age  time.Duration // of the oldest one
+}
+
+// Keeps reports whether anything is kept.
+func (r Retention) Keeps() bool { return r.Size > 0 }
+
+// log is the stream of one topic as far as it is kept: a ring of events with
+// dense offsets. It has no lock and no clock of its own.
+type log struct {
+	position Position
+	ring     []*Event // grows up to the retention's size
+	head     int      // index of the oldest
+	count    int
+	touched  time.Time // when the last event came
+}
+
+// append gives e the next offset and keeps it by the rules of keep.
+func (l *log) append(e *Event, keep Retention, now time.Time) {
+	l.position.Offset++
+	e.Offset, e.Epoch = l.position.Offset, l.position.Epoch
+	l.touched = now
+	l.trim(keep, now)
+	if l.count == keep.Size {
+		l.dropOldest()
+	}
+	if l.count == len(l.ring) {
+		l.grow(keep.Size)
+	}
+	l.ring[(l.head+l.count)%len(l.ring)] = e
+	l.count++
+}
+
+// grow doubles the ring, so that a thousand quiet topics do not hold a thousand
+// full ones.
+func (l *log) grow(most int) {
+	ring := make([]*Event, min(max(4, 2*len(l.ring)), most))
+	for i := range l.count {
+		ring[i] = l.at(i)
+	}
+	l.ring, l.head = ring, 0
+}
+
+func (l *log) at(i int) *Event { return l.ring[(l.head+i)%len(l.ring)] }
+
+func (l *log) dropOldest() {
+	l.ring[l.head] = nil
+	l.head = (l.head + 1) % len(l.ring)
+	l.count--
+}
+
+// trim drops what is too old, or too much after the retention was lowered.
+func (l *log) trim(keep Retention, now time.Time) {
+	for l.count > 0 && (l.count > keep.Size || keep.Age > 0 && now.Sub(l.at(0).Time) > keep.Age) {
+		l.dropOldest()
+	}
+	if l.count == 0 {
+		l.ring, l.head = nil, 0
+	}
+}
+
+// read returns up to limit events after offset, ascending.
+func (l *log) read(after uint64, limit int) []*Event {
+	if l.count == 0 || after >= l.position.Offset {
+		return nil
+	}
+	oldest := l.at(0).Offset
+	skip := 0
+	if after >= oldest {
+		skip = int(after - oldest + 1)
+	}
+	n := min(l.count-skip, limit)
+	page := make([]*Event, max(n, 0))
+	for i := range page {
+		page[i] = l.at(skip + i)
+	}
+	return page
+}
+
+// reaches reports whether every event after offset is still there.
+func (l *log) reaches(after uint64) bool {
+	return after == l.position.Offset || after < l.position.Offset && l.count > 0 && l.at(0).Offset <= after+1
+}

@@ -1,0 +1,250 @@
+package realtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrUnknownTopic is returned for a topic whose name no pattern matches.
+var ErrUnknownTopic = errors.New("realtime: no pattern matches the topic")
+
+// hub finds the topics of this node by their names. A topic is here as long as
+// it has a member, or somebody on the way to become one.
+type hub struct {
+	broker  Broker
+	pool    *flushPool
+	metrics *metrics
+	seed    maphash.Seed
+	shards  [64]hubShard
+
+	global *Pattern // for the topic of that name, if the host declares none
+
+	patterns atomic.Pointer[[]*Pattern] // replaced as a whole
+}
+
+type hubShard struct {
+	mu     sync.RWMutex // guards the following and topic.refs
+	topics map[string]*topic
+}
+
+func newHub(b Broker, p *flushPool, m *metrics) *hub {
+	h := &hub{broker: b, pool: p, metrics: m, seed: maphash.MakeSeed()}
+	for i := range h.shards {
+		h.shards[i].topics = map[string]*topic{}
+	}
+	h.patterns.Store(&[]*Pattern{})
+	h.global = &Pattern{template: template{text: globalTopic}, policy: CloseSlow}
+	h.global.count = h.counters(h.global)
+	return h
+}
+
+func (h *hub) shard(name string) *hubShard {
+	return &h.shards[maphash.String(h.seed, name)%uint64(len(h.shards))]
+}
+
+// declare adds a pattern. Names that several patterns match belong to the first;
+// two of the same shape are a mistake.
+func (h *hub) declare(p *Pattern) error {
+	old := *h.patterns.Load()
+	for _, other := range old {
+		if other.shape() == p.shape() {
+			return fmt.Errorf("conflicts with %q: both match the same names", other.text)
+		}
+	}
+	p.count = h.counters(p)
+	fresh := append(old[:len(old):len(old)], p)
+	h.patterns.Store(&fresh)
+	return nil
+}
+
+func (h *hub) counters(p *Pattern) *topicCounters {
+	c := &topicCounters{
+		published:  h.metrics.published.WithLabelValues(p.text),
+		deliveries: h.metrics.deliveries.WithLabelValues(p.text),
+		recoveries: map[Recovery]counter{},
+		behind:     h.metrics.recoveries.WithLabelValues("gap"),
+	}
+	for _, r := range []Recovery{RecoveryFresh, RecoveryComplete, RecoveryReplayed, RecoveryReload} {
+		c.recoveries[r] = h.metrics.recoveries.WithLabelValues(string(r))
+	}
+	return c
+}
+
+// pattern returns the pattern that name belongs to, nil if there is none.
+func (h *hub) pattern(name string) (*Pattern, Params) {
+	for _, p := range *h.patterns.Load() {
+		if params, ok := p.match(name); ok {
+			return p, params
+		}
+	}
+	if name == globalTopic {
+		return h.global, nil
+	}
+	return nil, nil
+}
+
+// lookup returns the topic if it has members here.
+func (h *hub) lookup(name string) *topic {
+	s := h.shard(name)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.topics[name]
+}
+
+// publish completes e and hands it to the broker.
+func (h *hub) publish(ctx context.Context, e *Event) error {
+	p := h.patternOf(e.Topic)
+	if p == nil {
+		return fmt.Errorf("%w: %q", ErrUnknownTopic, e.Topic)
+	}
+	if p.policy.key != nil {
+		e.key = p.policy.key(e.Name, e.Data)
+	}
+	e.Time = time.Now()
+	p.count.published.Add(1)
+	if err := h.broker.Publish(ctx, e, p.keep); err != nil {
+		h.metrics.brokerErrors.Inc()
+		return fmt.Errorf("realtime: publish to %s: %w", e.Topic, err)
+	}
+	return nil
+}
+
+// patternOf prefers the topic at hand to a search through the patterns.
+func (h *hub) patternOf(name string) *Pattern {
+	if t := h.lookup(name); t != nil {
+		return t.pattern
+	}
+	if !isName(name, maxTopicBytes) {
+		return nil
+	}
+	p, _ := h.pattern(name)
+	return p
+}
+
+// join makes m a member of the topic called name. See [topic.join] for admit.
+func (h *hub) join(ctx context.Context, p *Pattern, name string, m *member, from *Position, admit func(joined)) error {
+	t, created := h.acquire(p, name)
+	if created {
+		h.open(ctx, t)
+	}
+	select {
+	case <-t.ready:
+	case <-ctx.Done():
+		h.release(t)
+		return ctx.Err()
+	}
+	err := t.err
+	if err == nil {
+		err = t.join(ctx, m, from, admit)
+	}
+	if err != nil {
+		h.release(t)
+		return err
+	}
+	h.metrics.members.Inc()
+	return nil
+}
+
+// acquire returns the topic with one more reference; the one who created it must
+// open it.
+func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
+	s := h.shard(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t = s.topics[name]; t == nil {
+		t = &topic{pattern: p, broker: h.broker, pool: h.pool, count: p.count, ready: make(chan struct{})}
+		t.stream = stream{name: name, policy: p.policy.name, drops: h.metrics.drops.WithLabelValues(string(p.policy.name))}
+		s.topics[name] = t
+		h.metrics.topics.Inc()
+		created = true
+	}
+	t.refs++
+	return t, created
+}
+
+// open subscribes t to the broker. Others who want to join meanwhile wait.
+func (h *hub) open(ctx context.Context, t *topic) {
+	defer close(t.ready)
+	from, stop, err := h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.deliver)
+	if err != nil {
+		h.metrics.brokerErrors.Inc()
+		t.err = fmt.Errorf("subscribe to %s: %w", t.name, err)
+		return
+	}
+	t.stop = stop
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if from != nil && t.last.Offset <= from.Offset {
+		t.last = *from
+	}
+}
+
+// release drops a reference; the last one ends the topic.
+func (h *hub) release(t *topic) {
+	s := h.shard(t.name)
+	s.mu.Lock()
+	t.refs--
+	last := t.refs == 0
+	if last {
+		delete(s.topics, t.name)
+		h.metrics.topics.Dec()
+	}
+	s.mu.Unlock()
+	if last && t.stop != nil {
+		t.stop()
+	}
+}
+
+// leave ends m's membership and reports whether there was one.
+func (h *hub) leave(m *member) bool {
+	t := m.topic
+	if t == nil || !t.leave(m) {
+		return false
+	}
+	h.metrics.members.Dec()
+	h.release(t)
+	return true
+}
+
+// page reads from the history of a topic.
+func (h *hub) page(ctx context.Context, p *Pattern, name string, after uint64, limit int) ([]*Event, Position, error) {
+	events, newest, err := h.broker.Read(ctx, name, p.keep, after, limit)
+	if err != nil {
+		h.metrics.brokerErrors.Inc()
+		return nil, Position{}, fmt.Errorf("read history of %s: %w", name, err)
+	}
+	return events, newest, nil
+}
+
+// all iterates over the topics with members here and their counts, a snapshot of
+// each shard.
+func (h *hub) all() iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for i := range h.shards {
+			for _, t := range h.shards[i].list() {
+				t.mu.Lock()
+				n := len(t.members)
+				t.mu.Unlock()
+				if n > 0 && !yield(t.name, n) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *hubShard) list() []*topic {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	ts := make([]*topic, 0, len(s.topics))
+	for _, t := range s.topics {
+		ts = append(ts, t)
+	}
+	return ts
+}

@@ -1,0 +1,195 @@
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// login handles the first auth of a connection that brought no token. It runs on
+// the read loop, so that what the client sends right behind it is handled under
+// the new identity. A refused one ends the connection.
+func (c *conn) login(in inbound) {
+	id, err := c.identify(in.data)
+	c.flight.add(noteAuth, "", 0)
+	if err != nil {
+		reason, why := refusalOf(err)
+		c.end(reason, why, err)
+		return
+	}
+	c.meter.close() // it counted an unknown user
+	c.meter = nil
+	if c.enter(id) {
+		c.tell(c.authenticatedAs(id, in.ref))
+	}
+}
+
+// identify has the authenticator look at the token in an auth message.
+func (c *conn) identify(data json.RawMessage) (*Identity, error) {
+	var m struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil || m.Token == "" {
+		return nil, &Error{Code: string(ReasonTokenInvalid), Text: `auth wants {"token":"…"}`, Retry: RetryNewToken}
+	}
+	cred, err := boundCredential(TokenMessage, m.Token)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), c.node.authTime)
+	defer cancel()
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: c.path}, Header: http.Header{}, RemoteAddr: c.addr}
+	return c.node.authenticate(r.WithContext(ctx), cred)
+}
+
+// authenticatedAs is the answer to an auth.
+func (c *conn) authenticatedAs(id *Identity, ref string) *outbound {
+	data, _ := json.Marshal(struct { // cannot fail
+		User    *string `json:"user"`
+		Expires *int64  `json:"expires_at"`
+	}{textOrNull(id.User), millisOrNull(id.Expires)})
+	return &outbound{kind: kindAuthenticated, topic: globalTopic, ref: ref, data: data}
+}
+
+// refresh handles a later auth: the joined topics are asked again under the new
+// claims. One that fails changes nothing.
+func (c *conn) refresh(in inbound) {
+	id, err := c.identify(in.data)
+	c.flight.add(noteAuth, "", 0)
+	if err == nil && id.User != c.User() {
+		err = Reject("The token is for another user")
+	}
+	if err != nil {
+		_, why := refusalOf(err)
+		c.fail(globalTopic, in.ref, why)
+		return
+	}
+	c.identity.Store(id)
+	c.node.wheel.schedule(&c.entry, c, time.Now()) // there is a new expiry to look at
+	c.tell(c.authenticatedAs(id, in.ref))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.channels {
+		ch.postLocked(task{kind: taskRecheck})
+	}
+}
+
+// enter lets an identified client in: it takes its seat, is greeted, and joins
+// global. False means that it had to go.
+func (c *conn) enter(id *Identity) bool {
+	n := c.node
+	older, replaced, reason := n.seats.take(id.User, c)
+	if reason != "" {
+		c.end(reason, nil, errors.New("connection limit"))
+		return false
+	}
+	c.identity.Store(id)
+	n.metrics.connections.WithLabelValues(c.enc.protocol()).Inc()
+	if replaced {
+		older.end(ReasonReplaced, nil, nil)
+	}
+	c.tell(&outbound{kind: kindConnected, topic: globalTopic, data: c.greeting(id)})
+	c.to.entered(c)
+	n.wheel.schedule(&c.entry, c, c.expire(time.Now()))
+	if n.connected != nil {
+		n.connected(&c.Client)
+	}
+	return true
+}
+
+// greeting is the data of connected.
+func (c *conn) greeting(id *Identity) json.RawMessage {
+	type heartbeat struct {
+		Interval int64 `json:"interval_ms"`
+		Timeout  int64 `json:"timeout_ms"`
+	}
+	type limits struct {
+		Bytes     int64    `json:"message_bytes"`
+		Channels  int      `json:"channels"`
+		PerSecond *float64 `json:"messages_per_second"`
+		Burst     *int     `json:"burst"`
+	}
+	n := c.node
+	l := limits{Bytes: n.messageBytes, Channels: n.channels}
+	if n.perSecond > 0 {
+		l.PerSecond, l.Burst = &n.perSecond, &n.burst
+	}
+	data, _ := json.Marshal(struct { // cannot fail
+		Connection string    `json:"connection"`
+		User       *string   `json:"user"`
+		ServerTime int64     `json:"server_time"`
+		Heartbeat  heartbeat `json:"heartbeat"`
+		Limits     limits    `json:"limits"`
+		Expires    *int64    `json:"expires_at"`
+	}{c.id, textOrNull(id.User), time.Now().UnixMilli(),
+		heartbeat{n.heartbeat.Milliseconds(), n.timeout.Milliseconds()}, l, millisOrNull(id.Expires)})
+	return data
+}
+
+func textOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func millisOrNull(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	ms := t.UnixMilli()
+	return &ms
+}
+
+// entered implements [receiver]: the client is in global from now on.
+func (dispatcher) entered(c *conn) {
+	p, _ := c.node.hub.pattern(globalTopic)
+	ch := &channel{conn: c, name: globalTopic, pattern: p}
+	m := &member{client: &c.Client}
+	c.mu.Lock()
+	c.channels = append(c.channels, ch)
+	c.mu.Unlock()
+	err := c.node.hub.join(c.Context(), p, globalTopic, m, nil, func(joined) {})
+	if err != nil {
+		c.end(ReasonInternal, nil, err)
+		return
+	}
+	if !ch.keep(m) {
+		c.node.hub.leave(m)
+	}
+}
+
+// authError is what an authenticator's error means: a plain one is the token's
+// fault, or that of having none.
+func authError(err error, hadToken bool) error {
+	_, isError := errors.AsType[*Error](err)
+	_, isReason := errors.AsType[Reason](err)
+	switch {
+	case isError, isReason:
+		return err
+	case hadToken:
+		return errors.Join(ReasonTokenInvalid, err)
+	}
+	return errors.Join(ReasonUnauthenticated, err)
+}
+
+// refusalOf says why a connection ends over an authentication's error, and what
+// the client is told: an [Error] with a code of the host's own is a token that
+// is not valid.
+func refusalOf(err error) (Reason, *Error) {
+	if e, ok := errors.AsType[*Error](err); ok {
+		for _, row := range reasons {
+			if string(row.Reason) == e.Code {
+				return row.Reason, e
+			}
+		}
+		return ReasonTokenInvalid, e
+	}
+	if r, ok := errors.AsType[Reason](err); ok {
+		return r, r.asError()
+	}
+	return ReasonInternal, ReasonInternal.asError()
+}

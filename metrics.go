@@ -1,0 +1,143 @@
+package realtime
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are all counters of one server. Labels come from fixed sets only
+// (patterns, reasons, protocols, policies): a topic's or a user's name in a
+// label would be a memory leak.
+type metrics struct {
+	connections   *prometheus.GaugeVec   // by protocol
+	handshakes    *prometheus.CounterVec // by outcome
+	closes        *prometheus.CounterVec // by reason
+	messagesIn    *prometheus.CounterVec // by protocol
+	bytesIn       prometheus.Counter
+	invalid       prometheus.Counter
+	framesOut     prometheus.Counter
+	bytesOut      prometheus.Counter
+	writes        prometheus.Counter
+	published     *prometheus.CounterVec // by pattern
+	deliveries    *prometheus.CounterVec // by pattern
+	drops         *prometheus.CounterVec // by policy
+	queueDepth    prometheus.Histogram
+	handlers      *prometheus.HistogramVec // by pattern, event
+	handlerErrors *prometheus.CounterVec   // by pattern, event, code
+	joins         *prometheus.CounterVec   // by pattern, outcome
+	recoveries    *prometheus.CounterVec   // by outcome
+	publishWrite  prometheus.Histogram
+	roundTrip     prometheus.Histogram
+	limited       *prometheus.CounterVec // by scope, action
+	topics        prometheus.Gauge
+	members       prometheus.Gauge
+	asks          *prometheus.CounterVec // by outcome
+	tokens        *prometheus.CounterVec // by source, outcome
+	brokerUp      prometheus.Gauge
+	brokerErrors  prometheus.Counter
+	connTime      prometheus.Histogram
+}
+
+// Latency buckets: a write on loopback takes microseconds, a phone on a train
+// seconds.
+var (
+	fastBuckets = prometheus.ExponentialBuckets(20e-6, 4, 10) // 20 µs … 5 s
+	slowBuckets = prometheus.ExponentialBuckets(1e-3, 2.5, 10)
+	lifeBuckets = prometheus.ExponentialBuckets(1, 4, 10) // 1 s … 3 days
+	depthBucket = prometheus.ExponentialBuckets(1, 4, 8)
+)
+
+func newMetrics() *metrics {
+	return &metrics{
+		connections:   gauges("connections", "Open connections.", "protocol"),
+		handshakes:    counters("handshakes_total", "Handshakes by outcome: accepted, or the reason of the refusal.", "outcome"),
+		closes:        counters("closes_total", "Connections ended, by reason.", "reason"),
+		messagesIn:    counters("messages_received_total", "Messages received from clients.", "protocol"),
+		bytesIn:       count("received_bytes_total", "Payload bytes received from clients."),
+		invalid:       count("invalid_messages_total", "Messages that could not be decoded."),
+		framesOut:     count("frames_sent_total", "Frames written to sockets."),
+		bytesOut:      count("sent_bytes_total", "Bytes written to sockets."),
+		writes:        count("writes_total", "System calls that wrote to sockets; frames per write is how well a backlog coalesces."),
+		published:     counters("published_total", "Events published.", "pattern"),
+		deliveries:    counters("deliveries_total", "Events queued for members: published times members.", "pattern"),
+		drops:         counters("drops_total", "Events that a full queue cost a member, by policy. Each is told in a gap.", "policy"),
+		queueDepth:    histogram("queue_depth", "Messages that waited for a socket when it was flushed (sampled).", depthBucket),
+		handlers:      histograms("handler_seconds", "Time in handlers.", slowBuckets, "pattern", "event"),
+		handlerErrors: counters("handler_errors_total", "Handler calls that failed; a panic has code panic.", "pattern", "event", "code"),
+		joins:         counters("joins_total", "Joins by outcome: ok, or the code of the refusal.", "pattern", "outcome"),
+		recoveries:    counters("recoveries_total", "Joins by recovery outcome, and gaps told to members that fell behind the history.", "outcome"),
+		publishWrite:  histogram("publish_write_seconds", "Time from publish to the socket's write (sampled).", fastBuckets),
+		roundTrip:     histogram("round_trip_seconds", "Round trip of heartbeat pings.", slowBuckets),
+		limited:       counters("rate_limited_total", "Messages and handshakes over a limit, by limit and what was done: soft, close, refuse, warn.", "scope", "action"),
+		topics:        gauge("topics", "Topics with at least one member."),
+		members:       gauge("members", "Memberships."),
+		asks:          counters("asks_total", "Answers awaited from clients, by outcome.", "outcome"),
+		tokens:        counters("tokens_total", "Tokens checked, by source and outcome.", "source", "outcome"),
+		brokerUp:      gauge("broker_up", "1 while the broker answers."),
+		brokerErrors:  count("broker_errors_total", "Broker calls that failed."),
+		connTime:      histogram("connection_seconds", "Life time of connections.", lifeBuckets),
+	}
+}
+
+// register puts every collector into r; nil registers nothing, the counters
+// count all the same.
+func (m *metrics) register(r prometheus.Registerer) error {
+	if r == nil {
+		return nil
+	}
+	for _, c := range m.all() {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unregister makes room for a later server on the same registry.
+func (m *metrics) unregister(r prometheus.Registerer) {
+	if r == nil {
+		return
+	}
+	for _, c := range m.all() {
+		r.Unregister(c)
+	}
+}
+
+func (m *metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.connections, m.handshakes, m.closes, m.messagesIn, m.bytesIn, m.invalid,
+		m.framesOut, m.bytesOut, m.writes, m.published, m.deliveries, m.drops, m.queueDepth, m.handlers,
+		m.handlerErrors, m.joins, m.recoveries, m.publishWrite, m.roundTrip, m.limited, m.topics, m.members,
+		m.asks, m.tokens, m.brokerUp, m.brokerErrors, m.connTime}
+}
+
+const namespace = "realtime"
+
+func count(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func histogram(name, help string, buckets []float64) prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
+}
+
+func histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
+}
+
+// counter and observer are as much of a metric as the rest of the package
+// touches.
+type (
+	counter  interface{ Add(float64) }
+	observer interface{ Observe(float64) }
+)

@@ -1,0 +1,192 @@
+package realtime
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// settings are what the options set, fixed once the server is made.
+type settings struct {
+	auth      Authenticator
+	log       *slog.Logger
+	codes     map[Reason]int
+	bounds    queueBounds
+	water     func(c *Client, high bool)
+	connected func(*Client)
+	ended     func(*Client, Reason)
+
+	messageBytes int64
+	channels     int
+	mailbox      int
+	badMessages  int
+	compress     bool
+
+	heartbeat time.Duration // of silence before a ping
+	timeout   time.Duration // from the ping to the close
+	authTime  time.Duration // to authenticate after the handshake
+	grace     time.Duration // after a token's expiry
+	linger    time.Duration // to wait for the peer's close frame
+	stall     time.Duration // of a write without progress
+	perSecond float64       // as told in connected; 0 is no limit
+	burst     int
+}
+
+// node is what all connections of a server share.
+type node struct {
+	settings
+	hub     *hub
+	pool    *flushPool
+	wheel   *wheel
+	metrics *metrics
+	limits  *limiter
+	seats   *seats[*conn]
+	asks    asks
+	base    time.Time
+
+	draining atomic.Bool
+	closed   atomic.Bool    // the drain is over
+	refusing atomic.Int64   // refused connections that linger
+	window   atomic.Int64   // reconnect window in milliseconds, while draining
+	work     sync.WaitGroup // goroutines that run on behalf of connections
+
+	mu    sync.Mutex // guards the following and conn.at
+	conns []*conn
+}
+
+// add makes c known; false when the server is closed to newcomers.
+func (n *node) add(c *conn) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.draining.Load() {
+		return false
+	}
+	c.at = len(n.conns)
+	n.conns = append(n.conns, c)
+	n.work.Add(1) // for serve
+	return true
+}
+
+func (n *node) remove(c *conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	end := len(n.conns) - 1
+	n.conns[c.at] = n.conns[end]
+	n.conns[c.at].at = c.at
+	n.conns[end] = nil
+	n.conns = n.conns[:end]
+}
+
+// list returns all connections as of now.
+func (n *node) list() []*conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]*conn(nil), n.conns...)
+}
+
+// of returns the connections of a user.
+func (n *node) of(user string) []*conn { return n.seats.of(user) }
+
+// authenticate asks the authenticator, and settles what its error means.
+func (n *node) authenticate(r *http.Request, c credential) (*Identity, error) {
+	id, err := n.auth(r, c.token)
+	outcome := "ok"
+	if err == nil && id == nil {
+		err = ReasonInternal
+	}
+	if err != nil {
+		id, err = nil, authError(err, c.token != "")
+		outcome = clientError(err).Code
+	}
+	n.metrics.tokens.WithLabelValues(c.source.String(), codeLabel(outcome)).Inc()
+	return id, err
+}
+
+// delays are the wait that a closing asks of the client: at least low, and a
+// random part of spread, so that those who were closed together do not come back
+// together.
+type delays struct{ low, spread time.Duration }
+
+var retryDelays = map[Reason]delays{
+	ReasonRateLimited:      {2 * time.Second, 8 * time.Second},
+	ReasonOverloaded:       {5 * time.Second, 15 * time.Second},
+	ReasonInternal:         {time.Second, 4 * time.Second},
+	ReasonProtocolError:    {time.Second, 4 * time.Second},
+	ReasonSlowConsumer:     {0, time.Second},
+	ReasonHeartbeatTimeout: {0, time.Second},
+}
+
+// closing is the explained close for reason; why, if not nil, has the host's own
+// text and retry hint.
+func (n *node) closing(reason Reason, why *Error) *closing {
+	row := reason.info()
+	c := &closing{code: n.code(reason), reason: reason, text: row.Text, retry: row.Retry}
+	if why != nil && why.Text != "" {
+		c.text = why.Text
+	}
+	if why != nil && why.Retry != "" {
+		c.retry = why.Retry
+	}
+	if c.retry == RetryNow || c.retry == RetryBackoff {
+		d, ok := retryDelays[reason]
+		if !ok {
+			d = delays{0, time.Second}
+		}
+		if reason == ReasonShutdown {
+			d.spread = max(d.spread, time.Duration(n.window.Load())*time.Millisecond)
+		}
+		c.minDelayMS, c.jitterMS = d.low.Milliseconds(), d.spread.Milliseconds()
+		if why != nil && why.RetryAfter > 0 {
+			c.minDelayMS = max(c.minDelayMS, why.RetryAfter.Milliseconds())
+		}
+	}
+	return c
+}
+
+func (n *node) code(reason Reason) int {
+	if code, ok := n.codes[reason]; ok {
+		return code
+	}
+	return reason.info().Code
+}
+
+// newID returns an id that nobody can guess and that sorts nowhere.
+func newID() string {
+	const letters = "0123456789abcdefghijklmnopqrstuv"
+	var b [16]byte
+	hi, lo := rand.Uint64(), rand.Uint64()
+	for i := range 8 {
+		b[i], b[8+i] = letters[hi&31], letters[lo&31]
+		hi, lo = hi>>5, lo>>5
+	}
+	return string(b[:])
+}
+
+// connContext is a context that ends with its connection. It costs nothing until
+// somebody waits for it.
+type connContext struct{ c *conn }
+
+var _ context.Context = connContext{}
+
+func (connContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+func (connContext) Value(any) any { return nil }
+
+func (x connContext) Err() error {
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	if x.c.reason != "" {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (x connContext) Done() <-chan struct{} {
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	return x.c.doneLocked()
+}

@@ -1,0 +1,160 @@
+package realtime
+
+import (
+	"fmt"
+	"time"
+)
+
+// Pattern is what all topics of one pattern have in common: who may join, what
+// is kept, what happens to slow members, and the handlers. It is made by
+// [Server.Topic] and set up before the server serves.
+type Pattern struct {
+	template
+	handlers map[string]*handling
+	fallback *handling
+	join     *handling
+	left     func(c *Client, topic string, why Reason)
+	keep     Retention
+	policy   Policy
+	count    *topicCounters
+	metrics  *metrics
+}
+
+// handling is one handler with what is counted about it.
+type handling struct {
+	call    Handler
+	event   string // as metrics call it: a client's own words would be a memory leak
+	seconds observer
+}
+
+func (p *Pattern) handling(event string, h Handler) *handling {
+	return &handling{call: h, event: event, seconds: p.metrics.handlers.WithLabelValues(p.text, event)}
+}
+
+// TopicOption sets up a pattern.
+type TopicOption func(*Pattern) error
+
+// Join sets who may join: an error refuses, and what the function returns is
+// the answer's response. The message's Data are the client's params. Without
+// Join every authenticated client may.
+//
+// When a client refreshes its token the function is called again for each joined
+// topic, with the new identity, event "auth" and no params: an error ends the
+// membership, the response is dropped.
+func Join(f Handler) TopicOption {
+	return func(p *Pattern) error {
+		if f == nil || p.join != nil {
+			return fmt.Errorf("Join: want one function")
+		}
+		p.join = p.handling("subscribe", f)
+		return nil
+	}
+}
+
+// Left sets a function that is called once for every membership that ends, on
+// whatever way: with ReasonClientClosed for an unsubscribe or a closed socket,
+// else with what ended the membership or the connection. It is called after the
+// last handler of that connection and topic has returned.
+func Left(f func(c *Client, topic string, why Reason)) TopicOption {
+	return func(p *Pattern) error {
+		p.left = f
+		return nil
+	}
+}
+
+// History keeps up to size events of each topic, none older than age (0 for no
+// such bound), and gives them positions: clients that come back recover what
+// they missed, and slow ones catch up.
+func History(size int, age time.Duration) TopicOption {
+	return func(p *Pattern) error {
+		if size < 1 || age < 0 {
+			return fmt.Errorf("History(%d, %v): want at least one event and no negative age", size, age)
+		}
+		p.keep = Retention{Size: size, Age: age}
+		return nil
+	}
+}
+
+// Overflow sets what happens to members that do not keep up.
+func Overflow(policy Policy) TopicOption {
+	return func(p *Pattern) error {
+		if policy.name == "" || policy.name == keepLatest && policy.key == nil {
+			return fmt.Errorf("Overflow: not a policy of this package")
+		}
+		p.policy = policy
+		return nil
+	}
+}
+
+// settle fills in defaults and refuses contradictions.
+func (p *Pattern) settle() error {
+	if p.policy.name == "" {
+		p.policy = CloseSlow
+		if p.keep.Keeps() {
+			p.policy = CatchUp
+		}
+	}
+	if p.policy.name == catchUp && !p.keep.Keeps() {
+		return fmt.Errorf("Overflow(CatchUp) needs History to catch up from")
+	}
+	return nil
+}
+
+// Handle sets the handler of an event; "*" stands for every event that has no
+// handler of its own. Like [http.ServeMux] it panics on a mistake: an event
+// twice, a name that no client can send or that the protocol keeps for itself
+// (envelope.md section 3).
+func (p *Pattern) Handle(event string, h Handler) {
+	if err := p.handle(event, h); err != nil {
+		panic(fmt.Sprintf("realtime: topic %q: Handle(%q): %v", p.text, event, err))
+	}
+}
+
+func (p *Pattern) handle(event string, h Handler) error {
+	if err := checkName(event, maxEventBytes); err != nil {
+		return err
+	}
+	if h == nil {
+		return fmt.Errorf("no handler")
+	}
+	switch event {
+	case "subscribe", "unsubscribe", "history", "answer":
+		return fmt.Errorf("the protocol keeps this name for itself")
+	case "ping", "auth":
+		if p.text == globalTopic {
+			return fmt.Errorf("the protocol keeps this name for itself on %q", globalTopic)
+		}
+	}
+	if event == "*" {
+		if p.fallback != nil {
+			return fmt.Errorf("handled twice")
+		}
+		p.fallback = p.handling(event, h)
+		return nil
+	}
+	if p.handlers[event] != nil {
+		return fmt.Errorf("handled twice")
+	}
+	p.handlers[event] = p.handling(event, h)
+	return nil
+}
+
+// handler returns who handles event, nil if nobody does.
+func (p *Pattern) handler(event string) *handling {
+	if h := p.handlers[event]; h != nil {
+		return h
+	}
+	return p.fallback
+}
+
+// Name returns the topic's name with values in place of the parameters, in
+// their order. The error names a value that cannot stand there: an empty one, or
+// one with a colon.
+func (p *Pattern) Name(values ...string) (string, error) { return p.build(values) }
+
+// Parse returns the parameters in the name of a topic, ok false if the name is
+// not one of this pattern's.
+func (p *Pattern) Parse(topic string) (params Params, ok bool) { return p.match(topic) }
+
+// String returns the pattern as it was declared.
+func (p *Pattern) String() string { return p.text }

@@ -1,0 +1,486 @@
+package realtime
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// Policy says what happens to a topic's events when a member's outbound queue is
+// at its bound. Nothing is lost in silence: a member that loses events finds a
+// gap in their place, or is closed with a reason.
+type Policy struct {
+	name policyName
+	key  func(event string, data json.RawMessage) string
+}
+
+type policyName string
+
+const (
+	closeSlow  policyName = "close_slow"
+	dropOldest policyName = "drop_oldest"
+	dropNewest policyName = "drop_newest"
+	keepLatest policyName = "keep_latest"
+	catchUp    policyName = "catch_up"
+)
+
+// The policies for slow clients. CloseSlow is the default of a topic without
+// history, CatchUp of one with history, which it needs.
+var (
+	CloseSlow  = Policy{name: closeSlow}  // close the connection as slow_consumer
+	DropOldest = Policy{name: dropOldest} // lose this topic's oldest queued event
+	DropNewest = Policy{name: dropNewest} // lose the event that did not fit
+	CatchUp    = Policy{name: catchUp}    // read on from the history once there is room
+)
+
+// KeepLatest replaces a queued event of the same key by the newer one, as suits
+// cursors and prices. key is called once per publish, on the publisher's
+// goroutine and not under a lock. An event whose key is not queued takes the
+// place of the topic's oldest one.
+func KeepLatest(key func(event string, data json.RawMessage) string) Policy {
+	return Policy{name: keepLatest, key: key}
+}
+
+// stream is what the queue knows of a topic: which frames belong together when
+// some of them must go.
+type stream struct {
+	name   string
+	policy policyName
+	drops  counter
+}
+
+// frame is one encoded message, shared by every queue it stands in and never
+// changed once pushed. A gap is the exception: it belongs to one queue, grows
+// while it waits there, and is encoded when it is taken.
+type frame struct {
+	wire   []byte // header and payload, ready for the socket
+	flat   *squeezed
+	stream *stream // nil for replies, pushes and control frames
+	gap    *gap
+	key    string // KeepLatest only
+	offset uint64
+	born   time.Time // when it was published
+}
+
+// squeezed holds the compressed form of a frame, made by the first connection
+// that wants it.
+type squeezed struct {
+	once sync.Once
+	wire []byte
+}
+
+// pushed is what became of a frame.
+type pushed uint8
+
+const (
+	pushQueued  pushed = iota // it waits; a flusher is at work already
+	pushWake                  // it waits; the caller must have the queue flushed
+	pushDropped               // the policy took it or an older one; no flush needed
+	pushLag                   // no room on a CatchUp topic: the member must read from history
+	pushSlow                  // no room: the caller must close the connection
+	pushClosed                // the connection is ending; the frame is gone
+)
+
+// queueBounds are shared by all queues of a server.
+type queueBounds struct {
+	messages int
+	bytes    int
+	high     int // messages at which a client counts as falling behind
+	low      int // and at which it has caught up
+}
+
+// queue holds the frames that wait for one socket. push never blocks, and that
+// alone is why it may run under a topic's lock.
+type queue struct {
+	bounds *queueBounds
+
+	mu      sync.Mutex // guards the following
+	items   []*frame
+	first   [2]*frame // where items starts: an idle queue owns no heap
+	box     *[]*frame // the pooled slice behind items, nil while first is enough
+	bytes   int
+	busy    bool          // somebody is flushing and will look again
+	ending  bool          // the close frame is queued; pushes are refused
+	sources []source      // members that read from history, in turn
+	idle    chan struct{} // closed when nobody flushes any more; made on demand
+
+	water   func(high bool) // nil without WithWaterMarks; set before the first push
+	flooded bool            // above the high mark and not yet at the low one
+	told    bool            // what water was last told
+	telling bool            // a goroutine is telling it
+}
+
+// source gives a queue the events that it had no room for.
+type source interface {
+	// refill returns the next frames and whether there may be more. It is
+	// called without the queue's lock, by the one goroutine that flushes.
+	refill() (frames []*frame, more bool)
+}
+
+// slices are what queues grow into when more than two frames wait.
+var slices64 = sync.Pool{New: func() any { s := make([]*frame, 0, 64); return &s }}
+
+// push queues f behind everything that waits, by the rules of its stream's
+// policy when there is no room.
+func (q *queue) push(f *frame) pushed {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ending {
+		return pushClosed
+	}
+	if len(q.items) >= q.bounds.messages || q.bytes+len(f.wire) > q.bounds.bytes && len(q.items) > 0 {
+		if done, res := q.overflowLocked(f); done {
+			return res
+		}
+	}
+	q.appendLocked(f)
+	return q.wakeLocked()
+}
+
+// finish queues frames that no bound stops and refuses everything after them. It
+// reports whether the caller must flush; ok is false when the queue was ending
+// already.
+func (q *queue) finish(drop bool, frames ...*frame) (res pushed, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ending {
+		return pushClosed, false
+	}
+	if drop {
+		q.resetLocked()
+	}
+	for _, f := range frames {
+		q.appendLocked(f)
+	}
+	q.ending = true
+	q.sources = nil
+	return q.wakeLocked(), true
+}
+
+// abandon drops everything, for good: the socket takes no more bytes.
+func (q *queue) abandon() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.resetLocked()
+	q.ending = true
+	q.sources = nil
+	q.idleLocked()
+}
+
+func (q *queue) idleLocked() {
+	q.busy = false
+	if q.idle != nil {
+		close(q.idle)
+		q.idle = nil
+	}
+}
+
+// whenIdle returns a channel that is closed when all that waits by now has been
+// written or given up, nil if it has been already.
+func (q *queue) whenIdle() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.busy {
+		return nil
+	}
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	return q.idle
+}
+
+// await waits until the queue is idle, but not for ever.
+func (q *queue) await(most time.Duration) {
+	idle := q.whenIdle()
+	if idle == nil {
+		return
+	}
+	late := time.NewTimer(most)
+	defer late.Stop()
+	select {
+	case <-idle:
+	case <-late.C:
+	}
+}
+
+func (q *queue) wakeLocked() pushed {
+	if q.busy {
+		return pushQueued
+	}
+	q.busy = true
+	return pushWake
+}
+
+func (q *queue) appendLocked(f *frame) {
+	if q.items == nil {
+		q.items = q.first[:0]
+	}
+	if len(q.items) == len(q.first) && q.box == nil {
+		q.box = slices64.Get().(*[]*frame)
+		q.items = append((*q.box)[:0], q.items...)
+		clear(q.first[:])
+	}
+	q.items = append(q.items, f)
+	q.bytes += len(f.wire)
+	if q.water != nil && !q.flooded && len(q.items) >= q.bounds.high {
+		q.floodLocked(true)
+	}
+}
+
+// floodLocked has the water callback called, in order and outside the lock: a
+// push may hold a topic's lock.
+func (q *queue) floodLocked(high bool) {
+	q.flooded = high
+	if !q.telling {
+		q.telling = true
+		go q.tell()
+	}
+}
+
+func (q *queue) tell() {
+	for {
+		q.mu.Lock()
+		high := q.flooded
+		if high == q.told {
+			q.telling = false
+			q.mu.Unlock()
+			return
+		}
+		q.told = high
+		q.mu.Unlock()
+		q.water(high)
+	}
+}
+
+// overflowLocked makes room for f or decides against it. done means that f needs
+// no place any more.
+func (q *queue) overflowLocked(f *frame) (done bool, res pushed) {
+	if f.stream == nil {
+		return true, pushSlow
+	}
+	switch f.stream.policy {
+	case catchUp:
+		return true, pushLag
+	case dropNewest:
+		q.loseLocked(f)
+	case dropOldest:
+		if !q.evictLocked(f, func(*frame) bool { return true }) {
+			q.loseLocked(f)
+			break
+		}
+		q.appendLocked(f)
+	case keepLatest:
+		if !q.evictLocked(f, func(o *frame) bool { return o.key == f.key }) &&
+			!q.evictLocked(f, func(*frame) bool { return true }) {
+			q.loseLocked(f)
+			break
+		}
+		q.appendLocked(f)
+	default:
+		return true, pushSlow
+	}
+	f.stream.drops.Add(1)
+	if q.busy {
+		return true, pushDropped
+	}
+	q.busy = true
+	return true, pushWake
+}
+
+// evictLocked replaces the oldest frame of f's stream that fits by a gap, or
+// adds it to the gap right before it in the stream.
+func (q *queue) evictLocked(f *frame, fits func(*frame) bool) bool {
+	before := -1 // the last gap of this stream with no event of it after
+	for i, o := range q.items {
+		switch {
+		case o.stream != f.stream:
+		case o.gap != nil:
+			before = i
+		case !fits(o):
+			before = -1
+		default:
+			q.bytes -= len(o.wire)
+			if before >= 0 {
+				q.items[before].gap.add(o.offset)
+				q.items = append(q.items[:i], q.items[i+1:]...)
+			} else {
+				q.items[i] = newGap(o)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// loseLocked puts a gap where f would have stood.
+func (q *queue) loseLocked(f *frame) {
+	for i := len(q.items) - 1; i >= 0; i-- {
+		if o := q.items[i]; o.stream == f.stream {
+			if o.gap != nil {
+				o.gap.add(f.offset)
+				return
+			}
+			break
+		}
+	}
+	q.appendLocked(newGap(f))
+}
+
+func newGap(f *frame) *frame {
+	return &frame{stream: f.stream, born: f.born,
+		gap: &gap{dropped: 1, policy: string(f.stream.policy), from: f.offset, to: f.offset}}
+}
+
+// add counts one more missing event. A gap is one run of the stream, so the
+// offsets between from and to are all missing, except with KeepLatest, where
+// they are the outermost ones.
+func (g *gap) add(offset uint64) {
+	g.dropped++
+	g.from, g.to = min(g.from, offset), max(g.to, offset)
+}
+
+// batch is what take hands out: the frames, and the slice to give back.
+type batch struct {
+	frames []*frame
+	few    [16]*frame
+	box    *[]*frame
+}
+
+// take moves what waits into b, at most few frames if some is set, and reports
+// whether there was anything. If not, the queue is idle from then on, unless
+// sources are waiting: their first is returned then, and the caller goes on
+// owning the queue.
+//
+// A flusher that may block takes few, since a policy cannot drop what is taken.
+func (q *queue) take(b *batch, some bool) (src source, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.flooded && len(q.items) <= q.bounds.low {
+		q.floodLocked(false)
+	}
+	switch n := len(q.items); {
+	case n == 0:
+		return q.restLocked()
+	case q.box == nil || some && n > len(b.few):
+		q.takeSomeLocked(b)
+	default:
+		b.frames, b.box = q.items, q.box
+		q.items, q.box, q.bytes = nil, nil, 0
+	}
+	return nil, true
+}
+
+func (q *queue) restLocked() (src source, ok bool) {
+	if len(q.sources) > 0 {
+		return q.sources[0], true
+	}
+	q.idleLocked()
+	return nil, false
+}
+
+func (q *queue) takeSomeLocked(b *batch) {
+	b.frames = b.few[:copy(b.few[:], q.items)]
+	for _, f := range b.frames {
+		q.bytes -= len(f.wire)
+	}
+	n := copy(q.items, q.items[len(b.frames):])
+	clear(q.items[n:])
+	q.items = q.items[:n]
+}
+
+// more reports whether the flusher, done with a batch, is to go on. If not, the
+// queue is idle.
+func (q *queue) more() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) > 0 {
+		return true
+	}
+	_, ok := q.restLocked()
+	return ok
+}
+
+// release gives back what take handed out.
+func (b *batch) release() {
+	clear(b.frames)
+	if b.box != nil {
+		if cap(b.frames) <= 1024 {
+			*b.box = b.frames[:0]
+			slices64.Put(b.box)
+		}
+		b.box = nil
+	}
+	b.frames = nil
+}
+
+// putBack returns frames that were taken and not written to the head of the
+// queue.
+func (q *queue) putBack(frames []*frame) {
+	if len(frames) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	waiting := append([]*frame(nil), q.items...)
+	q.resetLocked()
+	for _, f := range frames {
+		q.appendLocked(f)
+	}
+	for _, f := range waiting {
+		q.appendLocked(f)
+	}
+}
+
+func (q *queue) resetLocked() {
+	clear(q.items)
+	if q.box != nil {
+		*q.box = q.items[:0]
+		slices64.Put(q.box)
+	}
+	clear(q.first[:])
+	q.items, q.box, q.bytes = nil, nil, 0
+}
+
+// lag adds a source. It reports whether the caller must have the queue flushed.
+func (q *queue) lag(s source) pushed {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ending {
+		return pushClosed
+	}
+	q.sources = append(q.sources, s)
+	return q.wakeLocked()
+}
+
+// served moves the first source behind the others, or drops it when it has no
+// more to give.
+func (q *queue) served(s source, more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.sources) == 0 || q.sources[0] != s {
+		return
+	}
+	if q.sources = q.sources[1:]; more {
+		q.sources = append(q.sources, s)
+	} else if len(q.sources) == 0 {
+		q.sources = nil
+	}
+}
+
+// QueueState is how much waits for one client.
+type QueueState struct {
+	Messages int
+	Bytes    int
+	Age      time.Duration // of the oldest waiting message; 0 if none
+	Behind   int           // topics that the client reads from history because it fell behind
+}
+
+func (q *queue) state(now time.Time) QueueState {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := QueueState{Messages: len(q.items), Bytes: q.bytes, Behind: len(q.sources)}
+	if len(q.items) > 0 && !q.items[0].born.IsZero() {
+		s.Age = now.Sub(q.items[0].born)
+	}
+	return s
+}

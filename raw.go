@@ -1,0 +1,155 @@
+package realtime
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime/debug"
+	"sync"
+)
+
+// RawHandler serves one connection of a raw mount: it reads and writes the
+// stream until it is done, and then returns; the connection is closed. An error
+// that holds a [Reason] or an [*Error] decides how; any other is logged and
+// closes as "internal". ctx ends with the connection, and so does every Read
+// and Write.
+//
+// Read returns the bytes of the client's messages, text or binary, as one
+// stream; the client is held back while nobody reads. Write sends one binary
+// message and returns when it has been handed to the socket, so a slow client
+// holds the writer back. Both may be used at the same time. The stream's Close
+// ends the connection as [ReasonClientClosed] would, with code 1000.
+type RawHandler func(ctx context.Context, c *Client, stream io.ReadWriteCloser) error
+
+// Raw returns a mount for byte streams, such as a terminal's: the same
+// admission, authentication, heartbeat, metrics and closes as elsewhere, but no
+// envelope, no topics and no queue. Clients offer no subprotocol or "realtime.raw",
+// and bring their token in the handshake.
+func (s *Server) Raw(h RawHandler, opts ...MountOption) *Mount {
+	if h == nil {
+		panic("realtime: Raw: no handler")
+	}
+	m := s.Mount(opts...)
+	m.codecs = []codec{rawCodec{}}
+	m.sources &^= TokenMessage
+	m.to = rawReceiver{h}
+	return m
+}
+
+// rawCodec has no messages.
+type rawCodec struct{}
+
+func (rawCodec) protocol() string { return "realtime.raw" }
+
+func (rawCodec) answers() bool { return false }
+
+func (rawCodec) slot() int { return maxCodecs - 1 }
+
+func (rawCodec) decode(payload []byte, _ bool) (inbound, *Error) {
+	return inbound{data: payload}, nil
+}
+
+func (rawCodec) encode(dst []byte, _ *outbound) ([]byte, opcode) { return dst, frameNone }
+
+// rawReceiver takes the messages of raw connections.
+type rawReceiver struct{ handler RawHandler }
+
+// rawKey is where a connection keeps its stream.
+type rawKey struct{}
+
+// entered implements [receiver]: the handler starts.
+func (r rawReceiver) entered(c *conn) {
+	pr, pw := io.Pipe()
+	s := &rawStream{conn: c, pipe: pr, in: pw}
+	c.Set(rawKey{}, s)
+	c.node.work.Add(2)
+	go s.watch()
+	go func() {
+		defer c.node.work.Done()
+		s.finish(r.run(c, s))
+	}()
+}
+
+// run calls the handler; a panic is an internal error.
+func (r rawReceiver) run(c *conn, s *rawStream) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicked{value: v, stack: debug.Stack()}
+		}
+	}()
+	return r.handler(c.Context(), &c.Client, s)
+}
+
+// receive implements [receiver]. It blocks until the handler has read payload.
+func (rawReceiver) receive(c *conn, payload []byte, _ bool) {
+	if !c.withinRate(&inbound{}) {
+		return
+	}
+	s := c.Value(rawKey{}).(*rawStream)
+	c.stalled.Store(true)
+	s.in.Write(payload) // fails only if nobody will read any more
+	c.touch()
+	c.stalled.Store(false)
+}
+
+// rawStream is a raw connection as its handler sees it.
+type rawStream struct {
+	conn *conn
+	pipe *io.PipeReader
+	in   *io.PipeWriter
+
+	mu sync.Mutex // one Write at a time
+}
+
+// watch ends the stream's reads with the connection.
+func (s *rawStream) watch() {
+	defer s.conn.node.work.Done()
+	<-s.conn.Context().Done()
+	s.in.CloseWithError(io.EOF)
+	s.pipe.CloseWithError(ErrClosed)
+}
+
+// Read implements [io.Reader].
+func (s *rawStream) Read(p []byte) (int, error) { return s.pipe.Read(p) }
+
+// Write implements [io.Writer].
+func (s *rawStream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.conn
+	wire := append(appendHeader(make([]byte, 0, maxHeader+len(p)), frameBinary, false, len(p)), p...)
+	switch c.send(&frame{wire: wire}) {
+	case pushQueued, pushWake:
+	default:
+		return 0, ErrClosed
+	}
+	if idle := c.out.whenIdle(); idle != nil {
+		select {
+		case <-idle:
+		case <-c.Context().Done():
+			return 0, ErrClosed
+		}
+	}
+	return len(p), nil
+}
+
+// Close implements [io.Closer].
+func (s *rawStream) Close() error {
+	s.conn.endWith(ReasonDisconnected, nil, closeFrame(http1000, ""))
+	return nil
+}
+
+// http1000 is the code of an ordinary close (RFC 6455 section 7.4.1).
+const http1000 = 1000
+
+// finish closes the connection for what the handler returned.
+func (s *rawStream) finish(err error) {
+	s.pipe.CloseWithError(ErrClosed)
+	switch {
+	case err == nil, errors.Is(err, ErrClosed), errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
+		s.Close()
+	default:
+		reason, why := refusalOf(err)
+		s.conn.end(reason, why, err)
+	}
+}

@@ -1,0 +1,284 @@
+// Package realtime adds topics, history with recovery and pushed events to a
+// net/http or chi application, over WebSockets.
+//
+// A [Server] is an [http.Handler]; the application declares topics and handlers
+// and publishes from wherever it likes:
+//
+//	rt, err := realtime.New(realtime.WithJWT(realtime.HS256("key-1", secret)))
+//	chat := rt.Topic("chat:{room}", realtime.History(100, time.Hour))
+//	chat.Handle("message", func(ctx context.Context, c *realtime.Client, m realtime.Message) (any, error) {
+//		return nil, rt.Publish(ctx, m.Topic, "message", m.Data)
+//	})
+//	router.Handle("/ws", rt)
+package realtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Server is one node: the connections to it, and the topics they have joined.
+// It is an [http.Handler] for the protocol realtime.v1. Its methods may be
+// called from any goroutine.
+type Server struct {
+	main       *Mount
+	node       *node
+	registerer prometheus.Registerer
+}
+
+// New makes a server. It starts nothing: goroutines exist only while there are
+// connections. Every mistake in the options is returned.
+func New(opts ...Option) (*Server, error) {
+	c := defaults()
+	var errs []error
+	for _, o := range opts {
+		if err := o(c); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("realtime: New: %w", err)
+	}
+	s, err := c.build()
+	if err != nil {
+		return nil, fmt.Errorf("realtime: New: %w", err)
+	}
+	return s, nil
+}
+
+// build makes the parts and ties them together.
+func (c *config) build() (*Server, error) {
+	g := &gate{noAuth: c.auth == nil, tickets: newTickets(c.tickets)}
+	var errs [4]error
+	g.origins, errs[0] = newOrigins(c.origins)
+	g.proxies, errs[1] = newProxies(c.trusted)
+	n := &node{settings: c.settings, wheel: newWheel(), metrics: newMetrics(), base: time.Now()}
+	n.limits, errs[2] = newLimiter(c.messageLimits())
+	n.perSecond, n.burst = n.limits.told()
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	if g.noAuth {
+		n.auth = refuseAll
+	}
+	if c.store != nil {
+		g.tickets.store = c.store
+	}
+	if c.broker == nil {
+		c.broker = newMemoryBroker()
+	}
+	n.asks.metrics = n.metrics
+	n.metrics.brokerUp.Set(1)
+	n.pool = newFlushPool(n.metrics, c.stall)
+	n.hub = newHub(c.broker, n.pool, n.metrics)
+	n.seats = newSeats[*conn](c.perServer, c.perUser, c.newest)
+	if err := n.metrics.register(c.registerer); err != nil {
+		return nil, fmt.Errorf("WithMetrics: %w", err)
+	}
+	s := &Server{node: n, registerer: c.registerer}
+	s.main = &Mount{node: n, gate: g, to: dispatcher{}, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
+	return s, nil
+}
+
+// messageLimits adds the default to what the host set, unless it bounds the
+// connection itself.
+func (c *config) messageLimits() []RateLimit {
+	for _, l := range c.limits {
+		if l.scope == scopeConnection {
+			return c.limits
+		}
+	}
+	return append([]RateLimit{PerConnection(100, 200)}, c.limits...)
+}
+
+// refuseAll is the authenticator of a server that has none.
+func refuseAll(*http.Request, string) (*Identity, error) { return nil, ReasonUnauthenticated }
+
+// Topic declares the topics whose names match pattern, such as "chat:{room}":
+// segments between colons, of which {name} stands for any one and a last
+// {name...} for all the rest. A name that several patterns match belongs to the
+// first. Only declared topics can be joined and published to; "global", which
+// every connection is in, is declared without options unless the host does it.
+//
+// Like [http.ServeMux] it panics on a mistake in the pattern or an option. It is
+// called before the server serves.
+func (s *Server) Topic(pattern string, opts ...TopicOption) *Pattern {
+	p, err := s.declare(pattern, opts)
+	if err != nil {
+		panic(fmt.Sprintf("realtime: Topic(%q): %v", pattern, err))
+	}
+	return p
+}
+
+func (s *Server) declare(text string, opts []TopicOption) (*Pattern, error) {
+	t, err := parseTemplate(text)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pattern{template: t, handlers: map[string]*handling{}, metrics: s.node.metrics}
+	for _, o := range opts {
+		if err := o(p); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.settle(); err != nil {
+		return nil, err
+	}
+	return p, s.node.hub.declare(p)
+}
+
+// Mount returns a handler for another path, with its own choice of protocols and
+// refusals. It panics on a mistake in the options.
+func (s *Server) Mount(opts ...MountOption) *Mount {
+	m := *s.main
+	for _, o := range opts {
+		if err := o(&m); err != nil {
+			panic(fmt.Sprintf("realtime: Mount: %v", err))
+		}
+	}
+	return &m
+}
+
+// ServeHTTP answers a WebSocket handshake, as a [Mount] without options does.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.main.ServeHTTP(w, r) }
+
+// PublishOption changes how one event is published.
+type PublishOption func(*Event)
+
+// Except publishes to all members but c: the one whose message is passed on.
+func Except(c *Client) PublishOption {
+	return func(e *Event) { e.Except = c.id }
+}
+
+// Publish sends an event to every member of topic, on every node. It returns
+// when the event has its place in the topic's order and is queued for the
+// members of this node, not when they have received it. A member whose queue is
+// full is treated by the topic's [Overflow] policy; the others are unaffected.
+//
+// payload is encoded once per wire protocol, however many members there are; a
+// json.RawMessage is sent byte for byte and must not be changed afterwards. The
+// error is [ErrUnknownTopic], [ErrServerClosed], or that of encoding the payload
+// or of the broker. Publish does not wait for clients and may be called from a
+// [Handler].
+func (s *Server) Publish(ctx context.Context, topic, event string, payload any, opts ...PublishOption) error {
+	if s.node.closed.Load() {
+		return ErrServerClosed
+	}
+	if err := checkName(event, maxEventBytes); err != nil {
+		return err
+	}
+	data, err := marshal(payload)
+	if err != nil {
+		return err
+	}
+	e := &Event{Topic: topic, Name: event, Data: data}
+	for _, o := range opts {
+		o(e)
+	}
+	return s.node.hub.publish(ctx, e)
+}
+
+// Push sends an event of topic to every connection of user that has joined it,
+// and returns how many that are. "global" reaches all of them. See
+// [Client.Push].
+func (s *Server) Push(user, topic, event string, payload any) (int, error) {
+	data, err := marshal(payload)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, c := range s.node.of(user) {
+		switch err := c.Push(topic, event, data); {
+		case err == nil:
+			n++
+		case !errors.Is(err, ErrNotJoined) && !errors.Is(err, ErrClosed):
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Ask sends an event to every member of topic on this node and waits until all
+// have answered, have gone, or ctx ends; a deadline is advisable. There is an
+// answer for each member, in no order. It is not part of the topic's history.
+func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]Answer, error) {
+	if err := checkName(event, maxEventBytes); err != nil {
+		return nil, err
+	}
+	data, err := marshal(payload)
+	if err != nil {
+		return nil, err
+	}
+	if s.node.hub.patternOf(topic) == nil {
+		return nil, fmt.Errorf("%w: %q", ErrUnknownTopic, topic)
+	}
+	var cs []*conn
+	for c := range s.Clients(topic) {
+		cs = append(cs, (*conn)(c.link.(*clientLink)))
+	}
+	return s.node.asks.ask(ctx, cs, &outbound{kind: kindEvent, topic: topic, event: event, data: data}), nil
+}
+
+// Clients iterates over the members of topic on this node, as of now.
+func (s *Server) Clients(topic string) iter.Seq[*Client] {
+	if t := s.node.hub.lookup(topic); t != nil {
+		return t.all()
+	}
+	return func(func(*Client) bool) {}
+}
+
+// Topics iterates over the topics that have members on this node, and how many.
+func (s *Server) Topics() iter.Seq2[string, int] { return s.node.hub.all() }
+
+// History returns up to limit kept events of topic after an offset, ascending,
+// and the topic's newest position.
+func (s *Server) History(ctx context.Context, topic string, after uint64, limit int) ([]*Event, Position, error) {
+	p := s.node.hub.patternOf(topic)
+	if p == nil {
+		return nil, Position{}, fmt.Errorf("%w: %q", ErrUnknownTopic, topic)
+	}
+	return s.node.hub.page(ctx, p, topic, after, limit)
+}
+
+// Target says which connections are meant: those that match every field that is
+// set. With none set, nobody is.
+type Target struct {
+	Connection string
+	User       string
+	Session    string
+	TokenID    string
+	Tenant     string
+}
+
+func (t Target) matches(c *conn) bool {
+	id := c.identity.Load()
+	return id != nil && t != (Target{}) &&
+		(t.Connection == "" || t.Connection == c.id) && (t.User == "" || t.User == id.User) &&
+		(t.Session == "" || t.Session == id.Session) && (t.TokenID == "" || t.TokenID == id.TokenID) &&
+		(t.Tenant == "" || t.Tenant == id.Tenant)
+}
+
+// Disconnect closes the connections that target means, as "disconnected", and
+// returns how many that are. why may be nil; its Text and Retry are what the
+// clients are told: by default not to come back. It does not stop them from doing
+// so: that is the authenticator's business.
+func (s *Server) Disconnect(target Target, why *Error) int {
+	cs := s.node.list
+	if target.User != "" {
+		cs = func() []*conn { return s.node.of(target.User) }
+	}
+	n := 0
+	for _, c := range cs() {
+		if target.matches(c) {
+			c.end(ReasonDisconnected, why, nil)
+			n++
+		}
+	}
+	return n
+}

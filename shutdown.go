@@ -1,0 +1,138 @@
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"runtime"
+	"time"
+)
+
+const (
+	// drainTime is how long a drain takes when ctx has no deadline.
+	drainTime = 10 * time.Second
+
+	// drainShare is the part of the time to the deadline over which the closes
+	// are spread; the rest is for the last clients' close frames.
+	drainShare = 0.6
+
+	// returnRate is how many clients a second should come back after a drain, to
+	// the servers that are left: what a handshake with a token costs two cores,
+	// with room for their work.
+	returnRate = 500
+)
+
+// Shutdown drains the server: handshakes are refused with 503, readiness is
+// false, and the connections are closed as "shutdown" one after the other over
+// more than half of the time that ctx leaves, each after what waits for it has
+// been written. Clients are told to come back over a window that grows with
+// their number.
+//
+// It returns nil when every connection and every handler has ended, and ctx's
+// error when it had to cut what was left; a handler that ignores its context may
+// then still run. Publish returns [ErrServerClosed] afterwards. It suits
+// [http.Server.RegisterOnShutdown], which does not wait, and calls before
+// [http.Server.Shutdown], which does not know WebSockets.
+func (s *Server) Shutdown(ctx context.Context) error {
+	n := s.node
+	cs := n.drain()
+	n.log.Info("realtime: draining", "connections", len(cs))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.work.Wait()
+	}()
+	n.closeAll(ctx, cs, ended)
+	var err error
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = fmt.Errorf("realtime: drain: %w", ctx.Err())
+		n.cut(ended)
+	}
+	n.closed.Store(true)
+	n.wheel.stop()
+	n.metrics.unregister(s.registerer)
+	return err
+}
+
+// drain refuses newcomers from here on and returns who is there.
+func (n *node) drain() []*conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.window.Store(max(1000, int64(len(n.conns))*1000/returnRate))
+	n.draining.Store(true)
+	return append([]*conn(nil), n.conns...)
+}
+
+// closeAll closes cs, spread over the time there is.
+func (n *node) closeAll(ctx context.Context, cs []*conn, ended <-chan struct{}) {
+	left := drainTime
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
+	}
+	left = min(left, drainTime*6) // a generous deadline is no reason to dawdle
+	start := time.Now()
+	for i, c := range cs {
+		at := time.Duration(float64(left) * drainShare * float64(i) / float64(len(cs)))
+		if wait := at - time.Since(start); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			case <-ended:
+				return
+			}
+		}
+		c.end(ReasonShutdown, nil, nil)
+	}
+}
+
+// cut closes the sockets that are left, without ceremony, and waits a moment for
+// their goroutines; handlers that ignore their context are left behind.
+func (n *node) cut(ended <-chan struct{}) {
+	for _, c := range n.list() {
+		c.end(ReasonShutdown, nil, nil)
+		c.nc.Close()
+	}
+	select {
+	case <-ended:
+	case <-time.After(time.Second):
+		n.log.Error("realtime: handlers still run after the drain")
+	}
+}
+
+// Ready returns a handler for a load balancer: 200 while the server takes
+// connections, 503 from the start of a drain.
+func (s *Server) Ready() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if s.node.draining.Load() {
+			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+}
+
+// Health returns a handler that tells, as JSON, whether the server works and how
+// much it has to do. It needs no authentication and tells no names.
+func (s *Server) Health() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n := s.node
+		topics, members := 0, 0
+		for _, count := range s.Topics() {
+			topics, members = topics+1, members+count
+		}
+		status := "ok"
+		if n.draining.Load() {
+			status = "draining"
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		json.NewEncoder(w).Encode(map[string]any{
+			"status": status, "connections": len(n.list()), "topics": topics, "members": members,
+			"goroutines": runtime.NumGoroutine(), "uptime_ms": time.Since(n.base).Milliseconds(),
+			"authenticator": !s.main.gate.noAuth,
+		})
+	})
+}

@@ -1,0 +1,307 @@
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"sync"
+)
+
+// topic is one topic with members on this node.
+type topic struct {
+	stream
+	pattern *Pattern
+	broker  Broker
+	pool    *flushPool
+	count   *topicCounters
+	stop    func() // ends the broker's subscription
+
+	ready chan struct{} // closed when the subscription stands or has failed
+	err   error         // why it failed; set before ready is closed
+	refs  int           // guarded by the hub's shard
+
+	mu      sync.Mutex // guards the following
+	members []*member
+	last    Position // of the newest delivered event
+}
+
+// topicCounters are the metrics of one pattern, looked up once.
+type topicCounters struct {
+	published, deliveries counter
+	recoveries            map[Recovery]counter
+	behind                counter // gaps because a member fell behind the history
+}
+
+// member is one connection's membership in one topic.
+type member struct {
+	client *Client
+	topic  *topic // nil while not joined
+
+	// Guarded by the topic's lock.
+	at      int    // index in topic.members
+	cursor  uint64 // with behind: the last event that the member got
+	behind  bool   // it reads from the history instead of the live stream
+	removed bool   // it has left
+}
+
+// inlineMembers is how many members a topic may have for its events to be
+// written by the publisher itself: with so few a worker would start when the
+// publisher could be done.
+const inlineMembers = 16
+
+// deliver queues e for every member. The broker calls it in the stream's order.
+func (t *topic) deliver(e *Event) {
+	var (
+		slow   []*Client
+		wake   chain
+		direct [inlineMembers]*transport
+		n      int
+	)
+	t.mu.Lock()
+	inline := len(t.members) <= inlineMembers
+	if e.Offset > 0 {
+		t.last = Position{Epoch: e.Epoch, Offset: e.Offset}
+	}
+	for _, m := range t.members {
+		if m.behind || e.Except != "" && m.client.id == e.Except {
+			continue
+		}
+		f := e.frame(m.client.enc, &t.stream)
+		if f == nil {
+			continue
+		}
+		switch m.client.out.push(f) {
+		case pushWake:
+			if inline || m.client.raw == nil {
+				if n == len(direct) { // only without descriptors
+					go m.client.writeLoop()
+					continue
+				}
+				direct[n] = &m.client.transport
+				n++
+				continue
+			}
+			if wake.add(&m.client.transport); wake.n == share {
+				t.pool.add(&wake)
+			}
+		case pushLag:
+			m.lagLocked(e.Offset - 1)
+		case pushSlow:
+			slow = append(slow, m.client)
+		}
+	}
+	t.count.deliveries.Add(float64(len(t.members)))
+	t.mu.Unlock()
+	for _, tr := range direct[:n] {
+		t.pool.flush(tr)
+	}
+	t.pool.add(&wake)
+	for _, c := range slow {
+		c.link.disconnect(ReasonSlowConsumer, nil)
+	}
+}
+
+// frame returns e as c encodes it, encoded once for all members.
+func (e *Event) frame(c codec, s *stream) *frame {
+	slot := &e.frames[c.slot()]
+	if f := slot.Load(); f != nil {
+		return f
+	}
+	f := seal(c, &outbound{kind: kindEvent, topic: e.Topic, event: e.Name, data: e.Data, offset: e.Offset})
+	if f == nil {
+		return nil
+	}
+	f.stream, f.key, f.offset, f.born = s, e.key, e.Offset, e.Time
+	if len(e.Data) >= deflateMin {
+		f.flat = &squeezed{}
+	}
+	slot.Store(f)
+	return f
+}
+
+// lagLocked lets the member go on from the history after cursor.
+func (m *member) lagLocked(cursor uint64) {
+	m.behind, m.cursor = true, cursor
+	if m.client.out.lag(m) == pushWake {
+		go m.client.writeLoop()
+	}
+}
+
+// refillEvents is how many events a member that is behind reads at a time: it is
+// all that it costs in memory.
+const refillEvents = 32
+
+// refill implements [source]: the next events from the history, after a gap if
+// it does not reach back any more. With nothing left the member is back on the
+// live stream.
+func (m *member) refill() (frames []*frame, more bool) {
+	t := m.topic
+	t.mu.Lock()
+	cursor, last, gone := m.cursor, t.last, m.removed || !m.behind
+	if !gone && cursor >= last.Offset {
+		m.behind, gone = false, true
+	}
+	t.mu.Unlock()
+	if gone {
+		return nil, false
+	}
+	events, _, err := t.broker.Read(context.Background(), t.name, t.pattern.keep, cursor, refillEvents)
+	if err != nil {
+		m.client.link.disconnect(ReasonInternal, nil)
+		return nil, false
+	}
+	frames, cursor = m.framesOf(events, cursor, last.Offset)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.removed {
+		return nil, false // nothing follows the end of a membership
+	}
+	m.cursor = cursor
+	return frames, true
+}
+
+// framesOf encodes a page that was read after cursor, with a gap where it does
+// not begin right after it, and returns the new cursor. An empty page means that
+// nothing up to last is left.
+func (m *member) framesOf(events []*Event, cursor, last uint64) ([]*frame, uint64) {
+	next := last + 1
+	if len(events) > 0 {
+		next = events[0].Offset
+	}
+	var frames []*frame
+	if next > cursor+1 {
+		m.topic.count.behind.Add(1)
+		frames = append(frames, &frame{stream: &m.topic.stream, gap: &gap{
+			dropped: next - 1 - cursor, policy: string(catchUp), from: cursor + 1, to: next - 1}})
+		cursor = next - 1
+	}
+	for _, e := range events {
+		cursor = e.Offset
+		if e.Except == m.client.id {
+			continue
+		}
+		if f := e.frame(m.client.enc, &m.topic.stream); f != nil {
+			frames = append(frames, f)
+		}
+	}
+	return frames, cursor
+}
+
+// join makes m a member. admit is called under the topic's lock, after the place
+// in the stream is taken and before any event of it: it queues the answer, and
+// must not block.
+func (t *topic) join(ctx context.Context, m *member, from *Position, admit func(joined)) error {
+	reaches, err := t.reaches(ctx, from)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	outcome := t.recoverLocked(from, reaches)
+	m.topic, m.at, m.removed = t, len(t.members), false
+	t.members = append(t.members, m)
+	if t.pattern.keep.Keeps() {
+		t.count.recoveries[outcome.recovery].Add(1)
+	}
+	admit(outcome)
+	if outcome.recovery == RecoveryReplayed {
+		m.lagLocked(from.Offset)
+	}
+	return nil
+}
+
+// reaches asks the broker whether all events after from are still there.
+func (t *topic) reaches(ctx context.Context, from *Position) (bool, error) {
+	if from == nil || !t.pattern.keep.Keeps() {
+		return false, nil
+	}
+	events, newest, err := t.broker.Read(ctx, t.name, t.pattern.keep, from.Offset, 1)
+	if err != nil {
+		return false, fmt.Errorf("read history of %s: %w", t.name, err)
+	}
+	return newest.Epoch == from.Epoch && from.Offset <= newest.Offset &&
+		(from.Offset == newest.Offset || len(events) > 0 && events[0].Offset == from.Offset+1), nil
+}
+
+func (t *topic) recoverLocked(from *Position, reaches bool) joined {
+	j := joined{recovery: RecoveryReload}
+	if t.pattern.keep.Keeps() {
+		position := t.last
+		j.position = &position
+	}
+	switch {
+	case from == nil:
+		j.recovery = RecoveryFresh
+	case !reaches || j.position == nil || from.Epoch != t.last.Epoch || from.Offset > t.last.Offset:
+	case from.Offset == t.last.Offset:
+		j.recovery = RecoveryComplete
+	default:
+		j.recovery = RecoveryReplayed
+	}
+	return j
+}
+
+// leave ends m's membership: no event is queued for it from now on. It reports
+// whether there was one to end.
+func (t *topic) leave(m *member) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.removed || m.topic != t {
+		return false
+	}
+	end := len(t.members) - 1
+	t.members[m.at] = t.members[end]
+	t.members[m.at].at = m.at
+	t.members[end] = nil
+	t.members = t.members[:end]
+	if cap(t.members) > 64 && len(t.members) < cap(t.members)/4 {
+		t.members = append(make([]*member, 0, cap(t.members)/2), t.members...)
+	}
+	m.removed, m.behind = true, false
+	return true
+}
+
+// clients returns the members as of now.
+func (t *topic) clients() []*Client {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cs := make([]*Client, len(t.members))
+	for i, m := range t.members {
+		cs[i] = m.client
+	}
+	return cs
+}
+
+// all iterates over a snapshot of the members.
+func (t *topic) all() iter.Seq[*Client] {
+	return func(yield func(*Client) bool) {
+		for _, c := range t.clients() {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// marshal returns payload as JSON. A json.RawMessage is taken as it is, if it is
+// valid: one bad value would break the frames of every member.
+func marshal(payload any) (json.RawMessage, error) {
+	switch p := payload.(type) {
+	case nil:
+		return json.RawMessage("null"), nil
+	case json.RawMessage:
+		if len(p) == 0 {
+			return json.RawMessage("null"), nil
+		}
+		if !json.Valid(p) {
+			return nil, fmt.Errorf("realtime: payload is not valid JSON")
+		}
+		return p, nil
+	}
+	b, err := json.Marshal(payload)
+	if err != nil {
+		return nil, fmt.Errorf("realtime: encode payload: %w", err)
+	}
+	return b, nil
+}

@@ -1,0 +1,270 @@
+package realtime
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// transport is one WebSocket connection after its handshake: frames in, frames
+// out. It knows nothing of topics.
+type transport struct {
+	// Set by open, never changed.
+	nc      net.Conn
+	raw     syscall.RawConn // nil: no descriptor of its own, writes need a goroutine
+	pool    *flushPool
+	enc     codec
+	deflate bool      // permessage-deflate was agreed on
+	base    time.Time // what heard counts from
+	readFn  func(fd uintptr) bool
+
+	out    queue
+	failed atomic.Pointer[Reason] // why the socket takes no more bytes
+	heard  atomic.Int64           // when the peer was last heard, since base
+
+	in    frameReader // owned by the read loop
+	ended bool        // the same: the socket has ended, a read will say how
+
+	rest []byte     // of a half-written frame; owned by who flushes
+	next *transport // guarded by the pool's lock
+}
+
+// open starts on a connection that upgrade has taken over. early are the bytes
+// that came with the handshake.
+func (t *transport) open(up *upgraded, limit int64) {
+	t.nc, t.raw, t.deflate = up.nc, rawConn(up.nc), up.deflate
+	t.in.init(t, limit, up.deflate)
+	if t.raw != nil {
+		t.readFn = t.readOnce
+	}
+	if len(up.early) > 0 {
+		b := readBuffers.Get().(*readBuffer)
+		t.in.feed(b, copy(b[:], up.early))
+	}
+	t.touch()
+}
+
+// touch notes that the peer was heard.
+func (t *transport) touch() { t.heard.Store(int64(time.Since(t.base))) }
+
+// silence returns how long the peer has not been heard at now.
+func (t *transport) silence(now time.Time) time.Duration {
+	return now.Sub(t.base) - time.Duration(t.heard.Load())
+}
+
+// wait blocks until there is something to read. The read loop calls it from a
+// shallow frame: the stack of an idle connection is then as small as stacks get.
+func (t *transport) wait() error {
+	if t.in.buffered() > 0 {
+		return nil
+	}
+	var err error
+	if t.raw == nil {
+		err = t.waitFirst()
+	} else {
+		err = t.raw.Read(t.readFn)
+	}
+	t.touch()
+	return err
+}
+
+// waitFirst waits for one byte, so that no buffer is held meanwhile.
+func (t *transport) waitFirst() error {
+	var first [1]byte
+	if _, err := io.ReadFull(t.nc, first[:]); err != nil {
+		return err
+	}
+	b := readBuffers.Get().(*readBuffer)
+	b[0] = first[0]
+	t.in.feed(b, 1)
+	return nil
+}
+
+// Read gives the frame reader what it lacks of a frame.
+func (t *transport) Read(p []byte) (int, error) {
+	n, err := t.nc.Read(p)
+	t.touch()
+	return n, err
+}
+
+// send queues f and has it written, on the caller's goroutine if nobody else is
+// writing: replies and control frames take this way. It does not block.
+func (t *transport) send(f *frame) pushed {
+	res := t.out.push(f)
+	if res == pushWake {
+		t.pool.flush(t)
+	}
+	return res
+}
+
+// finish queues the last frames, past every bound, in place of what waits if
+// drop is set. It reports whether it was the first to do so.
+func (t *transport) finish(drop bool, frames ...*frame) bool {
+	res, first := t.out.finish(drop, frames...)
+	if res == pushWake {
+		t.pool.flush(t)
+	}
+	return first
+}
+
+// wire returns the bytes of f for this connection.
+func (t *transport) wire(f *frame) []byte {
+	if f.wire == nil && f.gap != nil {
+		if g := seal(t.enc, &outbound{kind: kindGap, topic: f.stream.name, gap: f.gap}); g != nil {
+			f.wire = g.wire
+		}
+	}
+	if !t.deflate || f.flat == nil {
+		return f.wire
+	}
+	f.flat.once.Do(func() { f.flat.wire = deflateFrame(f.wire) })
+	return f.flat.wire
+}
+
+// deflateMin is the payload below which compression does not pay: the frame
+// gets hardly smaller and costs more CPU than its bytes.
+const deflateMin = 512
+
+// maxHeader is the longest header of a server's frame.
+const maxHeader = 10
+
+// seal encodes m into a frame, nil if the protocol has no such message.
+func seal(c codec, m *outbound) *frame {
+	buf := make([]byte, maxHeader, maxHeader+96+len(m.topic)+len(m.event)+len(m.data))
+	buf, op := c.encode(buf, m)
+	if op == frameNone {
+		return nil
+	}
+	return &frame{wire: prefix(buf, op, false)}
+}
+
+// prefix puts the header right before the payload that starts at maxHeader.
+func prefix(buf []byte, op opcode, rsv1 bool) []byte {
+	var space [maxHeader]byte
+	header := appendHeader(space[:0], op, rsv1, len(buf)-maxHeader)
+	at := maxHeader - len(header)
+	copy(buf[at:], header)
+	return buf[at:]
+}
+
+// deflateFrame returns the compressed form of a whole data frame.
+func deflateFrame(wire []byte) []byte {
+	op, payload := opcode(wire[0]&0x0f), payloadOf(wire)
+	buf := deflateMessage(make([]byte, maxHeader, maxHeader+len(payload)/2), payload)
+	if len(buf)-maxHeader >= len(payload) {
+		return wire
+	}
+	return prefix(buf, op, true)
+}
+
+// payloadOf returns the payload of a server's frame.
+func payloadOf(wire []byte) []byte {
+	switch wire[1] {
+	case 126:
+		return wire[4:]
+	case 127:
+		return wire[10:]
+	}
+	return wire[2:]
+}
+
+// closeFrame returns the frame that ends a connection.
+func closeFrame(code int, text string) *frame {
+	payload := closePayload(code, text)
+	return &frame{wire: append(appendHeader(nil, frameClose, false, len(payload)), payload...)}
+}
+
+// pong returns the answer to a ping.
+func pong(payload []byte) *frame {
+	return &frame{wire: append(appendHeader(nil, framePong, false, len(payload)), payload...)}
+}
+
+// upgraded is what remains of a handshake: nothing of the request but copies.
+type upgraded struct {
+	nc      net.Conn
+	early   []byte
+	deflate bool
+}
+
+// errNotHijackable names the wrapper that hides the connection.
+var errNotHijackable = errors.New("realtime: the ResponseWriter hides http.Hijacker")
+
+// upgrade answers the handshake and takes the connection over. The WebSocket
+// library checks the request and writes the answer; it is handed an empty
+// connection, so that it holds no buffer and no socket of ours.
+//
+// The handler must return soon after: net/http holds its buffers until then.
+func upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, compress bool) (*upgraded, error) {
+	hj, err := hijacker(w)
+	if err != nil {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return nil, err
+	}
+	opts := &websocket.AcceptOptions{InsecureSkipVerify: true} // origins.check came before
+	if subprotocol != "" {
+		opts.Subprotocols = []string{subprotocol}
+	}
+	if compress {
+		opts.CompressionMode = websocket.CompressionNoContextTakeover
+	}
+	take := &takeover{ResponseWriter: w, hj: hj}
+	if _, err := websocket.Accept(take, r, opts); err != nil {
+		if take.up.nc != nil {
+			take.up.nc.Close()
+		}
+		return nil, fmt.Errorf("realtime: handshake: %w", err)
+	}
+	take.up.deflate = compress && w.Header().Get("Sec-WebSocket-Extensions") != ""
+	return &take.up, nil
+}
+
+// hijacker finds the Hijacker below the wrappers of middleware.
+func hijacker(w http.ResponseWriter) (http.Hijacker, error) {
+	for {
+		if hj, ok := w.(http.Hijacker); ok {
+			return hj, nil
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return nil, fmt.Errorf("%w: %T has neither Hijack nor Unwrap; use a middleware that has, or mount the handler outside it", errNotHijackable, w)
+		}
+		w = u.Unwrap()
+	}
+}
+
+// takeover stands between the WebSocket library and net/http during the
+// handshake.
+type takeover struct {
+	http.ResponseWriter
+	hj http.Hijacker
+	up upgraded
+}
+
+// Hijack takes the connection and gives the library an empty one.
+func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, brw, err := t.hj.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, _ := brw.Reader.Peek(brw.Reader.Buffered())
+	t.up.nc, t.up.early = nc, append([]byte(nil), early...)
+	if err := nc.SetDeadline(time.Time{}); err != nil {
+		return nil, nil, err
+	}
+	empty := bufio.NewReadWriter(bufio.NewReaderSize(strings.NewReader(""), 16), bufio.NewWriterSize(io.Discard, 16))
+	return noConn{}, empty, nil
+}
+
+// noConn is a connection that has ended.
+type noConn struct{ net.Conn }
+
+func (noConn) Close() error { return nil }
