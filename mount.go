@@ -66,21 +66,17 @@ func PlainRefusals() MountOption {
 }
 
 // TokensFrom sets where clients of the mount may put their token, in place of
-// the server's [WithTokenSources]. cookie is the cookie's name, "" without
-// [TokenCookie].
-func TokensFrom(sources TokenSource, cookie string) MountOption {
+// the server's [WithTokenSources].
+func TokensFrom(sources TokenSource) MountOption {
 	return func(m *Mount) error {
-		if err := checkSources(sources, cookie); err != nil {
-			return err
-		}
-		m.sources, m.cookie = sources, cookie
-		return nil
+		m.sources = sources
+		return checkSources(sources, m.cookie)
 	}
 }
 
 func checkSources(sources TokenSource, cookie string) error {
-	if sources.has(TokenCookie) != (cookie != "") {
-		return fmt.Errorf("token sources: a cookie needs both TokenCookie and a name")
+	if sources.has(TokenCookie) && cookie == "" {
+		return fmt.Errorf("token sources: TokenCookie needs WithTokenCookie to name the cookie")
 	}
 	return nil
 }
@@ -334,4 +330,38 @@ func (h *handshake) refusePlain(reason Reason, why *Error) {
 		h.w.Header().Set("Retry-After", strconv.FormatInt((closing.minDelayMS+closing.jitterMS+999)/1000, 10))
 	}
 	http.Error(h.w, why.Text, status)
+}
+
+// serveTicket trades the token in the Authorization header for a ticket.
+func (m *Mount) serveTicket(w http.ResponseWriter, r *http.Request) {
+	h := &handshake{m: m, w: w, r: r, addr: addrText(m.gate.proxies.clientIP(r))}
+	w.Header().Set("Cache-Control", "no-store")
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "a ticket is made by POST", http.StatusMethodNotAllowed)
+		return
+	}
+	ticket, err := h.ticket()
+	if err != nil {
+		m.node.log.Warn("realtime: ticket refused", "remote", h.addr, "error", err)
+		h.refusePlain(refusalOf(err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, "{\"ticket\":%q,\"expires_in\":%d}\n", ticket, int(defaultTicketLife.Seconds()))
+}
+
+func (h *handshake) ticket() (string, error) {
+	if v := h.m.node.limits.admit(h.addr, time.Now()); !v.ok {
+		return "", v.reason()
+	}
+	cred, err := credentialRules{sources: TokenHeader}.find(h.r, "", false)
+	if err != nil {
+		return "", err
+	}
+	id, err := h.m.node.authenticate(h.r, cred)
+	if err != nil {
+		return "", err
+	}
+	return h.m.gate.tickets.issue(h.r.Context(), id, 0)
 }

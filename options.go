@@ -110,11 +110,23 @@ func Anonymous() Option {
 
 // WithTokenSources sets where clients may put their token. The default is
 // everywhere but in ?token= and cookies: URLs end up in logs, and cookies are
-// sent by any page. cookie is the name of the cookie, "" without [TokenCookie].
-func WithTokenSources(sources TokenSource, cookie string) Option {
+// sent with requests of any page.
+func WithTokenSources(sources TokenSource) Option {
 	return func(c *config) error {
-		c.sources, c.cookie = sources, cookie
-		return checkSources(sources, cookie)
+		c.sources = sources
+		return c.once("WithTokenSources")
+	}
+}
+
+// WithTokenCookie takes tokens from the cookie called name, too, on requests
+// whose Origin was checked.
+func WithTokenCookie(name string) Option {
+	return func(c *config) error {
+		if name == "" {
+			return errors.New("WithTokenCookie: no name")
+		}
+		c.cookie = name
+		return c.once("WithTokenCookie")
 	}
 }
 

@@ -56,14 +56,18 @@ func New(opts ...Option) (*Server, error) {
 func (c *config) build() (*Server, error) {
 	g := &gate{noAuth: c.auth == nil, tickets: newTickets(c.tickets)}
 	var errs [4]error
+	if c.cookie != "" {
+		c.sources |= TokenCookie
+	}
+	errs[3] = checkSources(c.sources, c.cookie)
 	g.origins, errs[0] = newOrigins(c.origins)
 	g.proxies, errs[1] = newProxies(c.trusted)
 	n := &node{settings: c.settings, wheel: newWheel(), metrics: newMetrics(), base: time.Now()}
 	n.limits, errs[2] = newLimiter(c.messageLimits())
-	n.perSecond, n.burst = n.limits.told()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
+	n.perSecond, n.burst = n.limits.told()
 	if g.noAuth {
 		n.auth = refuseAll
 	}
@@ -223,6 +227,20 @@ func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]A
 		cs = append(cs, (*conn)(c.link.(*clientLink)))
 	}
 	return s.node.asks.ask(ctx, cs, &outbound{kind: kindEvent, topic: topic, event: event, data: data}), nil
+}
+
+// Ticket returns a one-time ticket that lets one connection in as id, with
+// ?ticket= in its URL, within life: 0 means 30 seconds. So no token need stand in
+// a URL, where proxies log it. The error is [ReasonOverloaded] when too many are
+// outstanding.
+func (s *Server) Ticket(ctx context.Context, id *Identity, life time.Duration) (string, error) {
+	return s.main.gate.tickets.issue(ctx, id, life)
+}
+
+// Tickets returns a handler that gives a ticket for a token: POST with
+// "Authorization: Bearer", answered with {"ticket":"…","expires_in":30}.
+func (s *Server) Tickets() http.Handler {
+	return http.HandlerFunc(s.main.serveTicket)
 }
 
 // Clients iterates over the members of topic on this node, as of now.

@@ -31,10 +31,10 @@ func newApp(cfg config) (*realtime.Server, http.Handler, error) {
 	options := []realtime.Option{
 		realtime.WithJWT(realtime.HS256(keyID, []byte(secret))),
 		// Ways in for scripts as well as for browsers. An application that has
-		// only browsers leaves FromQuery out: proxies log URLs.
-		realtime.WithTokenSources(realtime.FromHeader | realtime.FromSubprotocol |
-			realtime.FromQuery | realtime.FromMessage),
-		realtime.WithRateLimit(realtime.PerConnection(cfg.rate, 2*cfg.rate)),
+		// only browsers leaves TokenQuery out: proxies log URLs.
+		realtime.WithTokenSources(realtime.TokenHeader | realtime.TokenSubprotocol |
+			realtime.TokenTicket | realtime.TokenQuery | realtime.TokenMessage),
+		realtime.WithRateLimit(realtime.PerConnection(float64(cfg.rate), 2*cfg.rate)),
 		realtime.WithCloseCodes(map[realtime.Reason]int{
 			realtime.ReasonUnauthenticated: cfg.authCode,
 			realtime.ReasonTokenExpired:    cfg.authCode,
@@ -120,6 +120,10 @@ func publish(rt *realtime.Server) http.HandlerFunc {
 func refusePublish(w http.ResponseWriter, err error) {
 	if told, ok := errors.AsType[*realtime.Error](err); ok {
 		http.Error(w, told.Code+": "+told.Text, http.StatusBadRequest)
+		return
+	}
+	if errors.Is(err, realtime.ErrUnknownTopic) {
+		http.Error(w, "no such channel", http.StatusNotFound)
 		return
 	}
 	if errors.Is(err, realtime.ErrServerClosed) {

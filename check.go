@@ -1,0 +1,44 @@
+package realtime
+
+import "fmt"
+
+// check returns what is wrong with the bookkeeping of a server at rest: every
+// membership must be seen from both ends, and nothing may outlive its owner.
+func (n *node) check() error {
+	if err := n.hub.check(); err != nil {
+		return err
+	}
+	memberships := 0
+	for _, c := range n.list() {
+		joined, err := c.check()
+		if err != nil {
+			return err
+		}
+		memberships += joined
+	}
+	for name, count := range n.hub.all() {
+		memberships -= count
+		if count == 0 {
+			return fmt.Errorf("topic %s is empty", name)
+		}
+	}
+	if memberships != 0 {
+		return fmt.Errorf("connections have %d memberships more than topics have members", memberships)
+	}
+	return nil
+}
+
+func (c *conn) check() (joined int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.channels {
+		if ch.member == nil {
+			return 0, fmt.Errorf("connection %s keeps channel %s without membership", c.id, ch.name)
+		}
+		if ch.member.removed {
+			return 0, fmt.Errorf("connection %s believes to be in %s", c.id, ch.name)
+		}
+		joined++
+	}
+	return joined, nil
+}
