@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"time"
+)
+
+// sample is one candidate's figures of one work in one round.
+type sample struct {
+	Work    string  `json:"work"`
+	Peer    string  `json:"peer"`
+	Round   int     `json:"round"`
+	Figures figures `json:"figures,omitempty"`
+	Failure string  `json:"failure,omitempty"`
+}
+
+// driverMain runs every work in rounds. Within a round the candidates follow
+// each other closely, each time in another order, so that what disturbs the
+// machine for a while disturbs them alike.
+func driverMain() error {
+	s, err := parseFlags()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	var samples []sample
+	for round := range s.rounds {
+		for _, w := range s.works {
+			for i := range s.peers {
+				p := s.peers[(i+round)%len(s.peers)]
+				if p.works != nil && !slices.Contains(p.works, w.name) {
+					continue
+				}
+				if time.Since(start) > s.limit {
+					fmt.Fprintln(os.Stderr, "bench: out of time, the rest is left out")
+					return writeResults(s, samples, start)
+				}
+				samples = append(samples, runOne(w, p, round, s.scale))
+			}
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d, %v\n", round+1, s.rounds, time.Since(start).Round(time.Second))
+	}
+	return writeResults(s, samples, start)
+}
+
+func runOne(w *work, p *peer, round int, size scale) sample {
+	out := sample{Work: w.name, Peer: p.name, Round: round}
+	x, err := startPair(p)
+	if err == nil {
+		defer x.stop()
+		out.Figures, err = w.run(x, size)
+	}
+	if err != nil {
+		out.Failure = err.Error()
+		fmt.Fprintf(os.Stderr, "%s, %s: %v\n", w.name, p.name, err)
+	}
+	return out
+}
+
+// series returns one value per round, NaN where the candidate has none.
+func series(samples []sample, rounds int, peer, figure string) []float64 {
+	values := make([]float64, rounds)
+	for i := range values {
+		values[i] = math.NaN()
+	}
+	for _, s := range samples {
+		if v, ok := s.Figures[figure]; ok && s.Peer == peer {
+			values[s.Round] = v
+		}
+	}
+	return values
+}

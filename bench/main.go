@@ -1,0 +1,131 @@
+// Command bench measures realtime against its peers and against the least that
+// is possible on the machine. See README.md.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// counterFD is where both children find the shared page.
+const counterFD = 3
+
+func main() {
+	var err error
+	switch role := os.Getenv("BENCH_ROLE"); {
+	case role == "load":
+		err = loadMain(os.Stdout)
+	case strings.HasPrefix(role, "serve "):
+		err = serveMain(strings.TrimPrefix(role, "serve "), os.Stdin, os.Stdout)
+	default:
+		err = driverMain()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are the flags.
+type settings struct {
+	works  []*work
+	peers  []*peer
+	base   string
+	rounds int
+	scale  scale
+	out    string
+	name   string
+	limit  time.Duration
+}
+
+// scale is what the sizes of the works follow.
+type scale struct {
+	members int           // of one topic
+	many    int           // of a large topic
+	topics  int           // of ten members each
+	idle    [2]int        // two numbers of idle connections, for the slope
+	conns   int           // handshakes and churns
+	span    time.Duration // of one measurement
+}
+
+func parseFlags() (settings, error) {
+	var s settings
+	var works, names string
+	quick := flag.Bool("quick", false, "small sizes, few rounds: under two minutes")
+	flag.IntVar(&s.rounds, "rounds", 0, "interleaved rounds (default 5, with -quick 2)")
+	flag.StringVar(&works, "works", "all", "works to run, separated by commas: "+strings.Join(workNames(), ", "))
+	flag.StringVar(&names, "peers", "all", "candidates, separated by commas")
+	flag.StringVar(&s.base, "base", "gws", "candidate that ratios are taken to")
+	flag.IntVar(&s.scale.members, "members", 0, "members of one topic (default 1000)")
+	flag.IntVar(&s.scale.many, "many", 0, "members of a large topic (default 10000)")
+	flag.IntVar(&s.scale.topics, "topics", 0, "topics of ten members (default 1000)")
+	flag.IntVar(&s.scale.idle[1], "idle", 0, "most idle connections (default 5000, at most about 19000)")
+	flag.DurationVar(&s.scale.span, "span", 0, "time of one measurement (default 1s, with -quick 300ms)")
+	flag.StringVar(&s.out, "out", "results", "folder for the results, \"\" for none")
+	flag.StringVar(&s.name, "name", "", "name of the result files (default latest, with -quick quick)")
+	flag.DurationVar(&s.limit, "limit", 20*time.Minute, "stop starting new measurements after this time")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	defaults := scale{members: 1000, many: 10000, topics: 1000, idle: [2]int{0, 5000}, conns: 2000, span: time.Second}
+	rounds, name := 5, "latest"
+	if *quick {
+		defaults = scale{members: 500, many: 2000, topics: 200, idle: [2]int{0, 1500}, conns: 500, span: 300 * time.Millisecond}
+		rounds, name = 2, "quick"
+	}
+	s.rounds, s.name = orDefault(s.rounds, rounds), orDefault(s.name, name)
+	s.scale.members, s.scale.many = orDefault(s.scale.members, defaults.members), orDefault(s.scale.many, defaults.many)
+	s.scale.topics, s.scale.span = orDefault(s.scale.topics, defaults.topics), orDefault(s.scale.span, defaults.span)
+	s.scale.conns = defaults.conns
+	s.scale.idle[1] = orDefault(s.scale.idle[1], defaults.idle[1])
+	s.scale.idle[0] = s.scale.idle[1] / 5
+	return s, s.choose(works, names)
+}
+
+func orDefault[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// choose resolves the names of works and candidates.
+func (s *settings) choose(works, names string) error {
+	for _, w := range allWorks {
+		if works == "all" || listed(works, w.name) {
+			s.works = append(s.works, w)
+		}
+	}
+	if works != "all" && len(s.works) != len(strings.Split(works, ",")) {
+		return fmt.Errorf("-works %s: known are %s", works, strings.Join(workNames(), ", "))
+	}
+	for _, p := range peers {
+		switch {
+		case names != "all" && !listed(names, p.name):
+		case p.argv != nil && p.argv() == nil:
+			fmt.Fprintf(os.Stderr, "%s is left out: what it needs is not installed\n", p.name)
+		default:
+			s.peers = append(s.peers, p)
+		}
+	}
+	if len(s.peers) == 0 || names != "all" && len(s.peers) != len(strings.Split(names, ",")) {
+		return fmt.Errorf("-peers %s: known are %s", names, strings.Join(peerNames(), ", "))
+	}
+	return nil
+}
+
+func listed(list, name string) bool {
+	return strings.Contains(","+list+",", ","+name+",")
+}
+
+func peerNames() (names []string) {
+	for _, p := range peers {
+		names = append(names, p.name)
+	}
+	return names
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+)
+
+// A peer is one candidate: a library under test with the few lines that make
+// it an echo and topic server. Each has one file, which calls register in init.
+type peer struct {
+	name string
+	note string // how it was configured, shown under the table
+
+	// start is called once, in a process of its own.
+	start func() (server, error)
+
+	// argv, in place of start, runs a server that is not written in Go. It speaks
+	// the control protocol of serve.go on its stdin and stdout. nil means that
+	// what it needs is not installed.
+	argv func() []string
+
+	speak dialect
+
+	// works lists the works that the candidate takes part in, nil for all.
+	works []string
+}
+
+// server is a running candidate.
+type server interface {
+	// Serve accepts clients until the process ends.
+	Serve(l net.Listener) error
+
+	// Publish sends payload, a JSON object of 128 bytes, to every member of the
+	// topic in the candidate's own envelope. It may return before the sockets
+	// have taken it. payload is the callee's to keep.
+	Publish(topic int, payload []byte)
+}
+
+// dialect is what the load generator must know to be a client. In Path and
+// Hello "{topic}" stands for the number of the topic, in Echo "{payload}" for
+// the inner JSON.
+type dialect struct {
+	Path        string   // of the handshake request, with its query
+	Subprotocol string   // "" for none
+	Header      []string // more header lines, without line ends
+	Hello       []string // text messages to send after the handshake
+	Ready       string   // a text that is part of the message that says "joined"; "" if there is none
+	Echo        string   // a request that is answered by exactly one message
+	Lines       bool     // one frame may hold several messages, separated by line feeds
+	Ping, Pong  string   // the dialect's own heartbeat: a message and its answer
+}
+
+var peers []*peer
+
+func register(p *peer) { peers = append(peers, p) }
+
+func findPeer(name string) *peer {
+	for _, p := range peers {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// raw is the dialect of the candidates without a protocol of their own: the
+// query names the topic, a message comes back as it is.
+var raw = dialect{Path: "/ws?topic={topic}", Echo: "{payload}"}
+
+// members counts who has joined. Only candidates whose dialect has no Ready
+// text need it: their clients cannot see when the join is done.
+var members atomic.Int64
+
+// rooms are the topics of candidates that have none of their own.
+type rooms[C comparable] struct {
+	mu     sync.RWMutex
+	topics map[int][]C
+}
+
+func (r *rooms[C]) join(topic int, c C) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.topics == nil {
+		r.topics = make(map[int][]C)
+	}
+	r.topics[topic] = append(r.topics[topic], c)
+	members.Add(1)
+}
+
+// leave is safe to call twice.
+func (r *rooms[C]) leave(topic int, c C) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.topics[topic]
+	for i := range list {
+		if list[i] == c {
+			last := len(list) - 1
+			list[i] = list[last]
+			clear(list[last:])
+			r.topics[topic] = list[:last]
+			members.Add(-1)
+			return
+		}
+	}
+}
+
+// each calls f for every member of the topic, with the lock held for reading.
+func (r *rooms[C]) each(topic int, f func(C)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, c := range r.topics[topic] {
+		f(c)
+	}
+}
+
+// serveHTTP serves h on l as a plain net/http application would.
+func serveHTTP(l net.Listener, h http.HandlerFunc) error {
+	return (&http.Server{Handler: h}).Serve(l)
+}
+
+// topicOf reads the topic of the raw dialect.
+func topicOf(r *http.Request) int {
+	n, _ := strconv.Atoi(r.URL.Query().Get("topic")) // the load sends numbers only
+	return n
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"time"
+)
+
+// The driver talks to its two children in lines of JSON: an order goes to
+// stdin, exactly one answer comes from stdout. The first answer of a server
+// process comes without an order and bears its address.
+
+// serveOrder asks a server process for "report" or "publish".
+type serveOrder struct {
+	Op string `json:"op"`
+	GC bool   `json:"gc,omitempty"` // report: collect garbage first
+
+	// publish: to Topics in turn, each of Members.
+	Topics   int     `json:"topics,omitempty"`
+	Members  int     `json:"members,omitempty"`
+	InFlight int     `json:"in_flight,omitempty"` // most messages not yet arrived everywhere
+	Rate     float64 `json:"rate,omitempty"`      // messages per second; 0 is as fast as InFlight allows
+	Seconds  float64 `json:"seconds,omitempty"`
+}
+
+type serveAnswer struct {
+	Error     string  `json:"error,omitempty"`
+	Addr      string  `json:"addr,omitempty"`
+	Before    usage   `json:"before"`
+	Usage     usage   `json:"usage"`
+	Published uint64  `json:"published,omitempty"`
+	Lost      uint64  `json:"lost,omitempty"` // deliveries that never arrived
+	Seconds   float64 `json:"seconds,omitempty"`
+}
+
+// patience is how long the publisher waits while nothing arrives at all.
+const patience = 3 * time.Second
+
+// serveMain is the server process of one candidate.
+func serveMain(name string, in io.Reader, out io.Writer) error {
+	p := findPeer(name)
+	if p == nil || p.start == nil {
+		return fmt.Errorf("no candidate %q", name)
+	}
+	if _, err := raiseFiles(); err != nil {
+		return err
+	}
+	arrivals, err := mapCounter(counterFD)
+	if err != nil {
+		return err
+	}
+	s, err := p.start()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	go func() { // ends with the process
+		fmt.Fprintln(os.Stderr, "serve:", s.Serve(l))
+		os.Exit(1)
+	}()
+	answers := json.NewEncoder(out)
+	if err := answers.Encode(serveAnswer{Addr: l.Addr().String()}); err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	orders := json.NewDecoder(bufio.NewReader(in))
+	for {
+		var order serveOrder
+		if err := orders.Decode(&order); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("order: %w", err)
+		}
+		answer, err := obey(s, arrivals, order)
+		if err != nil {
+			answer.Error = err.Error()
+		}
+		if err := answers.Encode(answer); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+	}
+}
+
+func obey(s server, arrivals *counter, order serveOrder) (answer serveAnswer, err error) {
+	switch order.Op {
+	case "report":
+		answer.Usage, err = usageNow(order.GC)
+	case "publish":
+		if answer.Before, err = usageNow(false); err != nil {
+			return answer, err
+		}
+		publish(s, arrivals, order, &answer)
+		answer.Usage, err = usageNow(false)
+	default:
+		err = fmt.Errorf("unknown order %q", order.Op)
+	}
+	return answer, err
+}
+
+// publish returns when all that it published has arrived, or nothing arrives
+// any more.
+func publish(s server, arrivals *counter, order serveOrder, answer *serveAnswer) {
+	start := time.Now()
+	base := arrivals.arrived.Load()
+	end := start.Add(time.Duration(order.Seconds * float64(time.Second)))
+	each := uint64(order.Members)
+	topic, sent, confirmed := 0, uint64(0), uint64(0)
+	for now := start; now.Before(end); now = time.Now() {
+		if order.Rate > 0 {
+			// On a fixed schedule: a late message does not delay those after it.
+			time.Sleep(time.Until(start.Add(time.Duration(float64(sent) / order.Rate * float64(time.Second)))))
+		} else if sent-confirmed >= uint64(order.InFlight) {
+			// Half of the window is waited for at once, so that the publisher's own
+			// sleeping and waking does not become part of what is measured.
+			confirmed = sent - uint64(order.InFlight)/2
+			if !arrivals.wait(base+confirmed*each, patience) {
+				break
+			}
+		}
+		s.Publish(topic, newPayload(sent))
+		sent++
+		if topic++; topic == order.Topics {
+			topic = 0
+		}
+	}
+	arrivals.wait(base+sent*each, patience)
+	answer.Seconds = time.Since(start).Seconds()
+	answer.Published = sent
+	if got := arrivals.arrived.Load() - base; got < sent*each {
+		answer.Lost = sent*each - got
+	}
+}
+
+const (
+	payloadSize = 128
+	stampMark   = `"at":"`
+	stampDigits = 19 // of a time in nanoseconds since 1970
+)
+
+// newPayload returns a JSON object of payloadSize bytes that bears the time.
+func newPayload(seq uint64) []byte {
+	p := make([]byte, 0, payloadSize)
+	p = append(p, '{')
+	p = append(p, stampMark...)
+	p = strconv.AppendInt(p, time.Now().UnixNano(), 10)
+	p = append(p, `","seq":`...)
+	p = strconv.AppendUint(p, seq, 10)
+	p = append(p, `,"text":"`...)
+	for len(p) < payloadSize-2 {
+		p = append(p, 'x')
+	}
+	return append(p, '"', '}')
+}
