@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -17,16 +18,23 @@ type sample struct {
 	Failure string  `json:"failure,omitempty"`
 }
 
-// driverMain runs every work in rounds. Within a round the candidates follow
-// each other closely, each time in another order, so that what disturbs the
-// machine for a while disturbs them alike.
 func driverMain() error {
 	s, err := parseFlags()
 	if err != nil {
 		return err
 	}
 	start := time.Now()
-	var samples []sample
+	allBefore, ownBefore := busy()
+	samples := runRounds(s, start)
+	all, own := busy()
+	others := float64((all-allBefore)-(own-ownBefore)) / float64(time.Since(start)) / float64(runtime.NumCPU())
+	return writeResults(s, samples, start, max(0, others))
+}
+
+// runRounds runs every work in every round. Within a round the candidates follow
+// each other closely, each time in another order, so that what disturbs the
+// machine for a while disturbs them alike.
+func runRounds(s settings, start time.Time) (samples []sample) {
 	for round := range s.rounds {
 		for _, w := range s.works {
 			for i := range s.peers {
@@ -36,14 +44,14 @@ func driverMain() error {
 				}
 				if time.Since(start) > s.limit {
 					fmt.Fprintln(os.Stderr, "bench: out of time, the rest is left out")
-					return writeResults(s, samples, start)
+					return samples
 				}
 				samples = append(samples, runOne(w, p, round, s.scale))
 			}
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d, %v\n", round+1, s.rounds, time.Since(start).Round(time.Second))
 	}
-	return writeResults(s, samples, start)
+	return samples
 }
 
 func runOne(w *work, p *peer, round int, size scale) sample {

@@ -31,12 +31,15 @@ func (s *gwsServer) Serve(l net.Listener) error {
 			return
 		}
 		topic := topicOf(r)
+		c.Session().Store("topic", topic)
 		s.rooms.join(topic, c)
-		go func() { // so that net/http lets go of the request
-			defer s.rooms.leave(topic, c)
-			c.ReadLoop()
-		}()
+		go c.ReadLoop() // so that net/http lets go of the request
 	})
+}
+
+func (s *gwsServer) OnClose(c *gws.Conn, _ error) {
+	topic, _ := c.Session().Load("topic")
+	s.rooms.leave(topic.(int), c)
 }
 
 func (s *gwsServer) Publish(topic int, payload []byte) {

@@ -63,21 +63,21 @@ func parseFlags() (settings, error) {
 	flag.IntVar(&s.scale.many, "many", 0, "members of a large topic (default 10000)")
 	flag.IntVar(&s.scale.topics, "topics", 0, "topics of ten members (default 1000)")
 	flag.IntVar(&s.scale.idle[1], "idle", 0, "most idle connections (default 5000, at most about 19000)")
-	flag.DurationVar(&s.scale.span, "span", 0, "time of one measurement (default 1s, with -quick 300ms)")
+	flag.DurationVar(&s.scale.span, "span", 0, "time of one measurement (default 500ms, with -quick 200ms)")
 	flag.StringVar(&s.out, "out", "results", "folder for the results, \"\" for none")
 	flag.StringVar(&s.name, "name", "", "name of the result files (default latest, with -quick quick)")
-	flag.DurationVar(&s.limit, "limit", 20*time.Minute, "stop starting new measurements after this time")
+	flag.DurationVar(&s.limit, "limit", 0, "start no measurement after this time (default 14m, with -quick 110s)")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
-	defaults := scale{members: 1000, many: 10000, topics: 1000, idle: [2]int{0, 5000}, conns: 2000, span: time.Second}
-	rounds, name := 5, "latest"
+	defaults := scale{members: 1000, many: 10000, topics: 1000, idle: [2]int{0, 5000}, conns: 2000, span: 500 * time.Millisecond}
+	rounds, name, limit := 5, "latest", 14*time.Minute
 	if *quick {
-		defaults = scale{members: 500, many: 2000, topics: 200, idle: [2]int{0, 1500}, conns: 500, span: 300 * time.Millisecond}
-		rounds, name = 2, "quick"
+		defaults = scale{members: 500, many: 2000, topics: 200, idle: [2]int{0, 1500}, conns: 500, span: 200 * time.Millisecond}
+		rounds, name, limit = 2, "quick", 110*time.Second
 	}
-	s.rounds, s.name = orDefault(s.rounds, rounds), orDefault(s.name, name)
+	s.rounds, s.name, s.limit = orDefault(s.rounds, rounds), orDefault(s.name, name), orDefault(s.limit, limit)
 	s.scale.members, s.scale.many = orDefault(s.scale.members, defaults.members), orDefault(s.scale.many, defaults.many)
 	s.scale.topics, s.scale.span = orDefault(s.scale.topics, defaults.topics), orDefault(s.scale.span, defaults.span)
 	s.scale.conns = defaults.conns
@@ -104,7 +104,7 @@ func (s *settings) choose(works, names string) error {
 	if works != "all" && len(s.works) != len(strings.Split(works, ",")) {
 		return fmt.Errorf("-works %s: known are %s", works, strings.Join(workNames(), ", "))
 	}
-	for _, p := range peers {
+	for _, p := range inOrder() {
 		switch {
 		case names != "all" && !listed(names, p.name):
 		case p.argv != nil && p.argv() == nil:
@@ -124,7 +124,7 @@ func listed(list, name string) bool {
 }
 
 func peerNames() (names []string) {
-	for _, p := range peers {
+	for _, p := range inOrder() {
 		names = append(names, p.name)
 	}
 	return names

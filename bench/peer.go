@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -56,6 +58,16 @@ type dialect struct {
 var peers []*peer
 
 func register(p *peer) { peers = append(peers, p) }
+
+// inOrder puts the limits and the library first; the others follow by name of file.
+func inOrder() []*peer {
+	first := []string{"realtime", "limitco", "limit"} // backwards, so that -1 sorts last
+	sorted := slices.Clone(peers)
+	slices.SortStableFunc(sorted, func(a, b *peer) int {
+		return cmp.Compare(slices.Index(first, b.name), slices.Index(first, a.name))
+	})
+	return sorted
+}
 
 func findPeer(name string) *peer {
 	for _, p := range peers {

@@ -17,6 +17,7 @@ import (
 // result is the JSON file: everything that was measured, and the table made of it.
 type result struct {
 	Machine string   `json:"machine"`
+	Others  float64  `json:"others"` // share of the cores that other processes used meanwhile
 	Date    string   `json:"date"`
 	Seconds float64  `json:"seconds"`
 	Rounds  int      `json:"rounds"`
@@ -52,6 +53,23 @@ func machine() string {
 	return fmt.Sprintf("%d cores, %s %s/%s, Linux %s, loopback", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, kernel)
 }
 
+// busy returns the CPU time that the machine and that this process with its
+// ended children have used so far.
+func busy() (all, own time.Duration) {
+	text, err := os.ReadFile("/proc/stat")
+	var user, nice, system int64
+	if _, scan := fmt.Sscanf(string(text), "cpu %d %d %d", &user, &nice, &system); err != nil || scan != nil {
+		return 0, 0
+	}
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var r unix.Rusage
+		if unix.Getrusage(who, &r) == nil {
+			own += time.Duration(unix.TimevalToNsec(r.Utime) + unix.TimevalToNsec(r.Stime))
+		}
+	}
+	return time.Duration(user+nice+system) * time.Second / 100, own // USER_HZ is 100 on every Linux port of Go
+}
+
 func table(s settings, samples []sample) (lines []line) {
 	sizes := strings.NewReplacer("{members}", strconv.Itoa(s.scale.members), "{many}", strconv.Itoa(s.scale.many),
 		"{topics}", strconv.Itoa(s.scale.topics), "{idle}", strconv.Itoa(s.scale.idle[1]))
@@ -83,8 +101,8 @@ func table(s settings, samples []sample) (lines []line) {
 	return lines
 }
 
-func writeResults(s settings, samples []sample, start time.Time) error {
-	r := result{Machine: machine(), Date: start.UTC().Format(time.DateOnly), Seconds: math.Round(time.Since(start).Seconds()),
+func writeResults(s settings, samples []sample, start time.Time, others float64) error {
+	r := result{Machine: machine(), Others: others, Date: start.UTC().Format(time.DateOnly), Seconds: math.Round(time.Since(start).Seconds()),
 		Rounds: s.rounds, Base: s.base, Table: table(s, samples), Samples: samples}
 	page := markdown(s, r)
 	fmt.Print(page)
@@ -108,7 +126,8 @@ func writeResults(s settings, samples []sample, start time.Time) error {
 
 func markdown(s settings, r result) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Results of %s\n\n%s. %d interleaved rounds in %.0f s.\n\n", r.Date, r.Machine, r.Rounds, r.Seconds)
+	fmt.Fprintf(&b, "# Results of %s\n\n%s. %d interleaved rounds in %.0f s. Other processes used %.0f %% of the cores meanwhile.\n\n",
+		r.Date, r.Machine, r.Rounds, r.Seconds, 100*r.Others)
 	fmt.Fprintf(&b, "Each cell: the median; below it the median of the ratios to %s in the same round, and their range. ", r.Base)
 	b.WriteString("Less is better. Only ratios mean anything on another machine.\n\n| figure |")
 	for _, p := range s.peers {

@@ -2,16 +2,16 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"time"
 )
 
 // A work is one thing that candidates are measured at. It gets a fresh pair of
 // processes and returns figures by the names of its rows.
 type work struct {
-	name   string
-	rows   []row
-	run    func(x *pair, s scale) (figures, error)
-	rounds int // at most so many, 0 for no bound
+	name string
+	rows []row
+	run  func(x *pair, s scale) (figures, error)
 }
 
 // row is one line of the table. Less is better in every row.
@@ -31,13 +31,14 @@ var allWorks = []*work{
 			{name: "fanout-cpu", unit: "µs", text: "server CPU per delivery, {members} members, 32 in flight"},
 			{name: "fanout-wall", unit: "µs", text: "wall time per delivery, same run"},
 			{name: "fanout-mallocs", unit: "allocs", text: "allocations per delivery, same run", own: true},
+			{name: "fanout-load", unit: "µs", text: "CPU of the load generator per delivery, same run", own: true},
 		},
-		run: func(x *pair, s scale) (figures, error) { return fanout(x, "fanout", s.members, 1, 32, s.span) },
+		run: func(x *pair, s scale) (figures, error) { return fanout(x, "fanout", s.members, 32, s.span) },
 	},
 	{
 		name: "many",
 		rows: []row{{name: "many-cpu", unit: "µs", text: "server CPU per delivery, {many} members, 16 in flight"}},
-		run:  func(x *pair, s scale) (figures, error) { return fanout(x, "many", s.many, 1, 16, s.span) },
+		run:  func(x *pair, s scale) (figures, error) { return fanout(x, "many", s.many, 16, s.span) },
 	},
 	{
 		name: "single",
@@ -45,7 +46,7 @@ var allWorks = []*work{
 			{name: "single-cpu", unit: "µs", text: "server CPU per delivery, {members} members, one in flight"},
 			{name: "single-mallocs", unit: "allocs", text: "allocations per delivery, same run", own: true},
 		},
-		run: func(x *pair, s scale) (figures, error) { return fanout(x, "single", s.members, 1, 1, s.span) },
+		run: func(x *pair, s scale) (figures, error) { return fanout(x, "single", s.members, 1, s.span) },
 	},
 	{
 		name: "rate",
@@ -54,24 +55,21 @@ var allWorks = []*work{
 			{name: "rate-p99", unit: "µs", text: "the same, p99"},
 			{name: "rate-p999", unit: "µs", text: "the same, p99.9"},
 		},
-		run: func(x *pair, s scale) (figures, error) { return paced(x, "rate", s.members, 1, 20, 2*s.span) },
+		run: func(x *pair, s scale) (figures, error) {
+			if err := x.connect(s.members, 1, 0); err != nil {
+				return nil, err
+			}
+			return x.paced("rate", serveOrder{Topics: 1, Members: s.members, Rate: 20}, 2*s.span)
+		},
 	},
 	{
 		name: "topics",
-		rows: []row{{name: "topics-cpu", unit: "µs", text: "server CPU per delivery, {topics} topics of 10, twice as many in flight as topics"}},
-		run: func(x *pair, s scale) (figures, error) {
-			return fanout(x, "topics", 10*s.topics, s.topics, 2*s.topics, s.span)
-		},
-	},
-	{
-		name: "topicrate",
 		rows: []row{
-			{name: "topicrate-p50", unit: "µs", text: "publish to arrival, p50, {topics} topics of 10, 2,000 messages/s"},
-			{name: "topicrate-p99", unit: "µs", text: "the same, p99"},
+			{name: "topics-cpu", unit: "µs", text: "server CPU per delivery, {topics} topics of 10, twice as many in flight as topics"},
+			{name: "topics-p50", unit: "µs", text: "publish to arrival, p50, {topics} topics of 10, 2,000 messages/s"},
+			{name: "topics-p99", unit: "µs", text: "the same, p99"},
 		},
-		run: func(x *pair, s scale) (figures, error) {
-			return paced(x, "topicrate", 10*s.topics, s.topics, 2000, s.span)
-		},
+		run: topics,
 	},
 	{
 		name: "echo",
@@ -130,9 +128,10 @@ func (x *pair) warm(order serveOrder, span time.Duration) error {
 }
 
 // measured publishes and checks that every client has got every message of its
-// topic, no more and no less.
+// topic, no more and no less. The CPU of the load answer is that of the run.
 func (x *pair) measured(order serveOrder, stamps bool) (serveAnswer, loadAnswer, error) {
-	if _, err := x.load(loadOrder{Op: "reset", Stamps: stamps}); err != nil {
+	before, err := x.load(loadOrder{Op: "reset", Stamps: stamps})
+	if err != nil {
 		return serveAnswer{}, loadAnswer{}, err
 	}
 	a, err := x.serve(order)
@@ -143,6 +142,7 @@ func (x *pair) measured(order serveOrder, stamps bool) (serveAnswer, loadAnswer,
 	if err != nil {
 		return a, c, err
 	}
+	c.CPU -= before.CPU
 	least := a.Published / uint64(order.Topics)
 	most := (a.Published + uint64(order.Topics) - 1) / uint64(order.Topics)
 	want := a.Published * uint64(order.Members)
@@ -153,11 +153,30 @@ func (x *pair) measured(order serveOrder, stamps bool) (serveAnswer, loadAnswer,
 	return a, c, err
 }
 
-func fanout(x *pair, name string, clients, topics, inFlight int, span time.Duration) (figures, error) {
-	if err := x.connect(clients, topics, 0); err != nil {
+func fanout(x *pair, name string, clients, inFlight int, span time.Duration) (figures, error) {
+	if err := x.connect(clients, 1, 0); err != nil {
 		return nil, err
 	}
-	order := serveOrder{Op: "publish", Topics: topics, Members: clients / topics, InFlight: inFlight, Seconds: span.Seconds()}
+	return x.flatOut(name, serveOrder{Topics: 1, Members: clients, InFlight: inFlight}, span)
+}
+
+func topics(x *pair, s scale) (figures, error) {
+	const each = 10
+	if err := x.connect(each*s.topics, s.topics, 0); err != nil {
+		return nil, err
+	}
+	out, err := x.flatOut("topics", serveOrder{Topics: s.topics, Members: each, InFlight: 2 * s.topics}, s.span)
+	if err != nil {
+		return nil, err
+	}
+	latency, err := x.paced("topics", serveOrder{Topics: s.topics, Members: each, Rate: 2000}, s.span)
+	maps.Copy(out, latency)
+	return out, err
+}
+
+// flatOut publishes as fast as the messages in flight allow.
+func (x *pair) flatOut(name string, order serveOrder, span time.Duration) (figures, error) {
+	order.Op, order.Seconds = "publish", span.Seconds()
 	if err := x.warm(order, span); err != nil {
 		return nil, err
 	}
@@ -170,14 +189,13 @@ func fanout(x *pair, name string, clients, topics, inFlight int, span time.Durat
 		name + "-cpu":     float64(a.Usage.cpu()-a.Before.cpu()) / n / 1e3,
 		name + "-wall":    a.Seconds / n * 1e6,
 		name + "-mallocs": float64(a.Usage.Mallocs-a.Before.Mallocs) / n,
+		name + "-load":    float64(c.CPU) / n / 1e3,
 	}, nil
 }
 
-func paced(x *pair, name string, clients, topics int, rate float64, span time.Duration) (figures, error) {
-	if err := x.connect(clients, topics, 0); err != nil {
-		return nil, err
-	}
-	order := serveOrder{Op: "publish", Topics: topics, Members: clients / topics, InFlight: 1, Rate: rate, Seconds: span.Seconds()}
+// paced publishes at a fixed rate and takes the time from publish to arrival.
+func (x *pair) paced(name string, order serveOrder, span time.Duration) (figures, error) {
+	order.Op, order.Seconds, order.InFlight = "publish", span.Seconds(), 1
 	if err := x.warm(order, span); err != nil {
 		return nil, err
 	}
@@ -240,7 +258,7 @@ func churn(x *pair, s scale) (figures, error) {
 	if _, err := x.load(order); err != nil {
 		return nil, err
 	}
-	before, err := x.report(false)
+	before, err := x.report(true) // the collector's own goroutines exist from here on
 	if err != nil {
 		return nil, err
 	}

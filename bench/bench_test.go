@@ -1,0 +1,196 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The driver starts its own binary again for the children; here that is the test.
+func TestMain(m *testing.M) {
+	if os.Getenv("BENCH_ROLE") != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A candidate that forgets every hundredth delivery, and one that doubles it.
+func init() {
+	register(&peer{name: "lossy", speak: raw, start: func() (server, error) { return &faulty{limit: limit{batch: 1}, twice: 0}, nil }})
+	register(&peer{name: "twice", speak: raw, start: func() (server, error) { return &faulty{limit: limit{batch: 1}, twice: 2}, nil }})
+}
+
+type faulty struct {
+	limit
+	sent, twice int
+}
+
+func (f *faulty) Publish(topic int, payload []byte) {
+	times := 1
+	if f.sent++; f.sent%100 == 0 {
+		times = f.twice
+	}
+	for range times {
+		f.limit.Publish(topic, payload)
+	}
+}
+
+var tiny = scale{members: 20, many: 40, topics: 8, idle: [2]int{10, 50}, conns: 40, span: 30 * time.Millisecond}
+
+func TestEveryCandidateDoesEveryWork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	for _, p := range inOrder() {
+		if p.name == "lossy" || p.name == "twice" {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			if p.argv != nil && p.argv() == nil {
+				t.Skip("not installed")
+			}
+			for _, w := range allWorks {
+				if p.works != nil && !listed(strings.Join(p.works, ","), w.name) {
+					continue
+				}
+				got := runOne(w, p, 0, tiny)
+				if got.Failure != "" {
+					t.Errorf("%s: %s", w.name, got.Failure)
+					continue
+				}
+				for _, r := range w.rows {
+					if v, ok := got.Figures[r.name]; !ok || math.IsNaN(v) || math.IsInf(v, 0) {
+						t.Errorf("%s: got %v for %s", w.name, got.Figures[r.name], r.name)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestWrongTotalsFailTheRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	for _, name := range []string{"lossy", "twice"} {
+		x, err := startPair(findPeer(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.stop()
+		if err := x.connect(10, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		order := serveOrder{Op: "publish", Topics: 1, Members: 10, InFlight: 4, Rate: 2000, Seconds: 0.1}
+		if _, _, err := x.measured(order, false); err == nil || !strings.Contains(err.Error(), "arrived") {
+			t.Errorf("%s: got error %v, want one about what arrived", name, err)
+		}
+	}
+}
+
+// Two mappings of one page stand for the two processes.
+func TestCounterWakesThePublisher(t *testing.T) {
+	file, err := newCounterFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	publisher, err := mapCounter(int(file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loader, err := mapCounter(int(file.Fd())) // a mapping of its own, as another process has
+	if err != nil {
+		t.Fatal(err)
+	}
+	if publisher.wait(1, time.Millisecond) {
+		t.Error("wait for an arrival that never came: got true, want false")
+	}
+	const rounds = 2000
+	done := make(chan bool)
+	go func() {
+		for i := range uint64(rounds) {
+			for loader.wanted.Load() != i+1 && loader.arrived.Load() == i && i%2 == 0 {
+				// Every second arrival comes only once it is waited for.
+			}
+			loader.add(1)
+		}
+		close(done)
+	}()
+	for i := range uint64(rounds) {
+		if !publisher.wait(i+1, 5*time.Second) {
+			t.Fatalf("arrival %d: got no wake-up", i+1)
+		}
+	}
+	<-done
+	if got := publisher.arrived.Load(); got != rounds {
+		t.Errorf("got %d arrivals, want %d", got, rounds)
+	}
+}
+
+func TestPayloadIsJSONOf128BytesWithItsTime(t *testing.T) {
+	for _, seq := range []uint64{0, 7, math.MaxUint32} {
+		before := time.Now()
+		p := newPayload(seq)
+		var got struct {
+			At  string `json:"at"`
+			Seq uint64 `json:"seq"`
+		}
+		if err := json.Unmarshal(p, &got); err != nil || len(p) != payloadSize || got.Seq != seq {
+			t.Fatalf("got %s (%d bytes), error %v", p, len(p), err)
+		}
+		l := load{now: before.Add(time.Second).UnixNano()}
+		l.readStamps(append([]byte(`{"channel":"x","data":`), p...))
+		if took := time.Duration(l.latency.quantile(0.5)); l.latency.total != 1 || took < 900*time.Millisecond || took > 1040*time.Millisecond {
+			t.Errorf("got %d samples, latency %v, want one of about 1s", l.latency.total, took)
+		}
+		if l.readStamps(p[:20]); l.latency.total != 1 {
+			t.Error("a stamp that is cut was counted")
+		}
+	}
+}
+
+func TestReadyTextIsFoundInACutMessage(t *testing.T) {
+	l := load{script: newScript(dialect{Ready: "subscription_success"}, "x"), waiting: 1}
+	c := &client{stage: stageJoining}
+	stream := appendFrame(nil, opText, []byte(`{"channel":"global","type":"connected"}`), false)
+	stream = appendFrame(stream, opText, []byte(`{"channel":"global","type":"subscription_success"}`), false)
+	stream = appendFrame(stream, opText, []byte(`{"channel":"bench:0","type":"message"}`), false)
+	for i := range stream {
+		if err := l.frames(c, stream[i:i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.stage != stageReady || l.ready != 1 || c.got != 1 {
+		t.Errorf("got stage %d, %d ready, %d messages, want the third message counted alone", c.stage, l.ready, c.got)
+	}
+}
+
+func TestBatchedLinesAreCountedOneByOne(t *testing.T) {
+	l := load{script: newScript(dialect{Lines: true, Ping: "{}", Pong: "{}"}, "x")}
+	c := &client{stage: stageReady, fd: -1}
+	stream := appendFrame(nil, opText, []byte("{\"a\":1}\n{\"a\":2}\n{\"a\":3}"), false)
+	stream = appendFrame(stream, opText, []byte(`{"a":4}`), false)
+	if err := l.frames(c, stream); err != nil || c.got != 4 || l.fresh != 4 {
+		t.Errorf("got %d messages and error %v, want 4", c.got, err)
+	}
+}
+
+func TestFramesDoesNotAllocate(t *testing.T) {
+	var stream []byte
+	for range 16 {
+		stream = appendFrame(stream, opText, newPayload(0), false)
+	}
+	l := load{script: newScript(raw, "x"), stamps: true}
+	c := &client{stage: stageReady}
+	if n := testing.AllocsPerRun(100, func() { _ = l.frames(c, stream) }); n != 0 {
+		t.Errorf("got %v allocations for 16 frames, want 0", n)
+	}
+	if c.got != l.latency.total || c.got == 0 {
+		t.Errorf("got %d messages and %d latencies, want as many", c.got, l.latency.total)
+	}
+}
