@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"math"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -151,6 +155,51 @@ func TestPayloadIsJSONOf128BytesWithItsTime(t *testing.T) {
 		if l.readStamps(p[:20]); l.latency.total != 1 {
 			t.Error("a stamp that is cut was counted")
 		}
+	}
+}
+
+func TestHandshakeBearsWhatTheDialectAsksFor(t *testing.T) {
+	s := newScript(dialect{Path: "/ws?room={topic}", Subprotocol: "realtime.v1", Header: []string{"Authorization: Bearer x"},
+		Hello: []string{`{"channel":"bench:{topic}"}`}}, "127.0.0.1:9")
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(s.upgrade(7))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": nonce,
+		"Sec-Websocket-Protocol": "realtime.v1", "Authorization": "Bearer x",
+	} {
+		if got := r.Header.Get(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if r.URL.String() != "/ws?room=7" || r.Host != "127.0.0.1:9" {
+		t.Errorf("got %s at %s, want /ws?room=7 at 127.0.0.1:9", r.URL, r.Host)
+	}
+	if got, want := s.hello(3), appendFrame(nil, opText, []byte(`{"channel":"bench:3"}`), true); !bytes.Equal(got, want) {
+		t.Errorf("hello: got %q, want %q", got, want)
+	}
+}
+
+func TestTableKeepsRatiosAndFailuresApart(t *testing.T) {
+	a, b := &peer{name: "a", note: "one"}, &peer{name: "b", note: "two"}
+	w := &work{name: "w", rows: []row{{name: "x", unit: "µs", text: "cost of {members}"}}}
+	s := settings{works: []*work{w}, peers: []*peer{a, b}, base: "a", rounds: 2, scale: scale{members: 9}}
+	got := table(s, []sample{
+		{Work: "w", Peer: "a", Round: 0, Figures: figures{"x": 2}}, {Work: "w", Peer: "b", Round: 0, Figures: figures{"x": 3}},
+		{Work: "w", Peer: "a", Round: 1, Figures: figures{"x": 4}}, {Work: "w", Peer: "b", Round: 1, Failure: "lost"},
+	})
+	if len(got) != 1 || got[0].Text != "cost of 9" {
+		t.Fatalf("got %+v, want one line on 9", got)
+	}
+	if got, want := got[0].Cells[0].String(), "3.00<br>1.00× (1.00–1.00)"; got != want {
+		t.Errorf("base: got %q, want %q", got, want)
+	}
+	if got, want := got[0].Cells[1].String(), "3.00<br>1.50× (1.50–1.50)<br>failed 1×"; got != want {
+		t.Errorf("other: got %q, want %q", got, want)
+	}
+	if err := xml.Unmarshal([]byte(plot(result{Base: "a", Table: got})), new(struct{})); err != nil {
+		t.Errorf("plot is no XML: %v", err)
 	}
 }
 

@@ -25,7 +25,13 @@ type gorillaServer struct {
 
 type gorillaClient struct {
 	conn  *websocket.Conn
-	queue chan *websocket.PreparedMessage
+	queue chan gorillaMessage
+}
+
+// gorillaMessage is either for all members or for one.
+type gorillaMessage struct {
+	prepared *websocket.PreparedMessage
+	text     []byte
 }
 
 func (s *gorillaServer) Serve(l net.Listener) error {
@@ -34,7 +40,7 @@ func (s *gorillaServer) Serve(l net.Listener) error {
 		if err != nil {
 			return
 		}
-		c := &gorillaClient{conn: conn, queue: make(chan *websocket.PreparedMessage, 256)}
+		c := &gorillaClient{conn: conn, queue: make(chan gorillaMessage, 256)}
 		topic := topicOf(r)
 		s.rooms.join(topic, c)
 		go c.writeLoop()
@@ -47,11 +53,11 @@ func (s *gorillaServer) Publish(topic int, payload []byte) {
 	if err != nil {
 		return // the load's totals tell
 	}
-	s.rooms.each(topic, func(c *gorillaClient) { c.push(m) })
+	s.rooms.each(topic, func(c *gorillaClient) { c.push(gorillaMessage{prepared: m}) })
 }
 
 // push closes a client whose queue is full; its read loop then ends.
-func (c *gorillaClient) push(m *websocket.PreparedMessage) {
+func (c *gorillaClient) push(m gorillaMessage) {
 	select {
 	case c.queue <- m:
 	default:
@@ -68,11 +74,7 @@ func (s *gorillaServer) readLoop(topic int, c *gorillaClient) {
 		if err != nil {
 			return
 		}
-		m, err := websocket.NewPreparedMessage(websocket.TextMessage, text)
-		if err != nil {
-			return
-		}
-		c.push(m)
+		c.push(gorillaMessage{text: text})
 	}
 }
 
@@ -88,7 +90,11 @@ func (c *gorillaClient) writeLoop() {
 				return
 			}
 			_ = c.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
-			err = c.conn.WritePreparedMessage(m)
+			if m.prepared != nil {
+				err = c.conn.WritePreparedMessage(m.prepared)
+			} else {
+				err = c.conn.WriteMessage(websocket.TextMessage, m.text)
+			}
 		case <-ping.C:
 			err = c.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(10*time.Second))
 		}
