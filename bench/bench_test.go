@@ -203,6 +203,45 @@ func TestTableKeepsRatiosAndFailuresApart(t *testing.T) {
 	}
 }
 
+func TestBarsCompareRatiosOfTheSameRound(t *testing.T) {
+	samples := []sample{
+		{Peer: "me", Round: 0, Figures: figures{"fanout-cpu": 3, "single-mallocs": 0.01}},
+		{Peer: "limitco", Round: 0, Figures: figures{"fanout-cpu": 2}},
+		{Peer: "gws", Round: 0, Figures: figures{"fanout-cpu": 10}},
+		{Peer: "limitco", Round: 1, Figures: figures{"fanout-cpu": 1}}, // a round without me
+	}
+	got := barTable("me", samples, 2)
+	for _, want := range []string{
+		"| fanout-cpu, by limitco | 1.50 (1.50–1.50) | ≤ 2.00 met | ≤ 1.30 **missed** |\n",
+		"| fanout-cpu, by gws | 0.30 (0.30–0.30) | ≤ 0.25 **missed** | – |\n",
+		"| single-mallocs, as it is | 0.010 (0.010–0.010) | ≤ 0.050 met | ≤ 0 **missed** |\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwithout %q", got, want)
+		}
+	}
+	if strings.Contains(got, "centrifuge") {
+		t.Errorf("got\n%s\nwith a bar against a candidate that did not run", got)
+	}
+	if got := barTable("absent", samples, 2); got != "" {
+		t.Errorf("absent: got %q, want nothing", got)
+	}
+}
+
+func TestEveryBarNamesAFigureAndItsCandidate(t *testing.T) {
+	rows := make(map[string]bool)
+	for _, w := range allWorks {
+		for _, r := range w.rows {
+			rows[r.name] = true
+		}
+	}
+	for _, one := range bars {
+		if !rows[one.figure] || one.against != "" && findPeer(one.against) == nil {
+			t.Errorf("bar on %q by %q: no such row or candidate", one.figure, one.against)
+		}
+	}
+}
+
 func TestReadyTextIsFoundInACutMessage(t *testing.T) {
 	l := load{script: newScript(dialect{Ready: "subscription_success"}, "x"), waiting: 1}
 	c := &client{stage: stageJoining}

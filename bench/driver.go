@@ -61,8 +61,13 @@ func runOne(w *work, p *peer, round int, size scale) sample {
 		defer x.stop()
 		out.Figures, err = w.run(x, size)
 	}
+	for name, v := range out.Figures {
+		if math.IsNaN(v) || math.IsInf(v, 0) { // JSON cannot hold it, and it says nothing
+			err = fmt.Errorf("%s: nothing was measured", name)
+		}
+	}
 	if err != nil {
-		out.Failure = err.Error()
+		out.Figures, out.Failure = nil, err.Error()
 		fmt.Fprintf(os.Stderr, "%s, %s: %v\n", w.name, p.name, err)
 	}
 	return out

@@ -31,14 +31,15 @@ func main() {
 
 // settings are the flags.
 type settings struct {
-	works  []*work
-	peers  []*peer
-	base   string
-	rounds int
-	scale  scale
-	out    string
-	name   string
-	limit  time.Duration
+	works   []*work
+	peers   []*peer
+	base    string
+	subject string
+	rounds  int
+	scale   scale
+	out     string
+	name    string
+	limit   time.Duration
 }
 
 // scale is what the sizes of the works follow.
@@ -59,6 +60,7 @@ func parseFlags() (settings, error) {
 	flag.StringVar(&works, "works", "all", "works to run, separated by commas: "+strings.Join(workNames(), ", "))
 	flag.StringVar(&names, "peers", "all", "candidates, separated by commas")
 	flag.StringVar(&s.base, "base", "gws", "candidate that ratios are taken to")
+	flag.StringVar(&s.subject, "subject", "realtime", "candidate that is held against the bars")
 	flag.IntVar(&s.scale.members, "members", 0, "members of one topic (default 1000)")
 	flag.IntVar(&s.scale.many, "many", 0, "members of a large topic (default 10000)")
 	flag.IntVar(&s.scale.topics, "topics", 0, "topics of ten members (default 1000)")

@@ -144,7 +144,7 @@ func markdown(s settings, r result) string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\n")
+	b.WriteString(barTable(s.subject, r.Samples, r.Rounds) + "\n")
 	for _, p := range s.peers {
 		fmt.Fprintf(&b, "* %s: %s\n", p.name, p.note)
 	}
