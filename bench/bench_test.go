@@ -28,6 +28,8 @@ func init() {
 	register(&peer{name: "twice", speak: raw, start: func() (server, error) { return &faulty{limit: limit{batch: 1}, twice: 2}, nil }})
 }
 
+func isFaulty(p *peer) bool { return p.name == "lossy" || p.name == "twice" }
+
 type faulty struct {
 	limit
 	sent, twice int
@@ -50,7 +52,7 @@ func TestEveryCandidateDoesEveryWork(t *testing.T) {
 		t.Skip("starts processes")
 	}
 	for _, p := range inOrder() {
-		if p.name == "lossy" || p.name == "twice" {
+		if isFaulty(p) {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
@@ -93,6 +95,36 @@ func TestWrongTotalsFailTheRun(t *testing.T) {
 		if _, _, err := x.measured(order, false); err == nil || !strings.Contains(err.Error(), "arrived") {
 			t.Errorf("%s: got error %v, want one about what arrived", name, err)
 		}
+	}
+}
+
+// gorilla's adapter closes a client whose queue is full. That it does so shows
+// that the stalled reader is one, and that the run goes on without it.
+func TestStalledReaderReallyStalls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	x, err := startPair(findPeer("gorilla"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.stop()
+	if err := x.connect(9, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.connect(1, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	order := serveOrder{Op: "publish", Topics: 1, Members: 9, InFlight: 8, Seconds: 0.5}
+	a, _, err := x.measured(order, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Before.Members != 10 {
+		t.Errorf("got %d members before, want 10", a.Before.Members)
+	}
+	if err := x.awaitMembers(9); err != nil {
+		t.Errorf("after %d messages: %v", a.Published, err)
 	}
 }
 

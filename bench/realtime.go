@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-58bc6ac1/realtime"
+	"github.com/seed-58bc6ac1/realtime/realtimetest"
+)
+
+// realtimeSecret signs the token that the driver puts into the dialect and the
+// server checks.
+const realtimeSecret = "bench-secret-known-to-both-processes"
+
+func init() {
+	register(&peer{
+		name:  "realtime",
+		note:  "this library: realtime.v1, a signed token checked at each handshake, one authorized subscription, metrics and heartbeat on",
+		start: startRealtime,
+		speak: dialect{
+			Path:        "/ws",
+			Subprotocol: "realtime.v1",
+			Header:      []string{"Authorization: Bearer " + realtimetest.Token([]byte(realtimeSecret), "bench")},
+			Hello:       []string{`{"channel":"bench:{topic}","type":"subscribe","ref":"1"}`},
+			Ready:       "subscription_success",
+			Echo:        `{"channel":"bench:0","type":"echo","ref":"1","data":{payload}}`,
+		},
+	})
+}
+
+type realtimeServer struct{ rt *realtime.Server }
+
+func startRealtime() (server, error) {
+	rt, err := realtime.New(
+		realtime.WithJWT(realtime.HS256("", []byte(realtimeSecret))),
+		realtime.WithRateLimit(realtime.PerConnection(1e6, 1e6)), // it counts, and never refuses
+		realtime.WithMetrics(prometheus.NewRegistry()),
+		realtime.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))),
+	)
+	if err != nil {
+		return nil, err
+	}
+	allow := func(context.Context, *realtime.Client, realtime.Message) (any, error) { return nil, nil }
+	rt.Topic("bench:{topic}", realtime.Join(allow)).Handle("echo",
+		func(_ context.Context, _ *realtime.Client, m realtime.Message) (any, error) { return m.Data, nil })
+	return realtimeServer{rt}, nil
+}
+
+// Serve implements server.
+func (s realtimeServer) Serve(l net.Listener) error {
+	return (&http.Server{Handler: s.rt}).Serve(l)
+}
+
+// Publish implements server.
+func (s realtimeServer) Publish(topic int, payload []byte) {
+	// The load never lets a queue fill up, so there is nothing to lose.
+	_ = s.rt.Publish(context.Background(), "bench:"+strconv.Itoa(topic), "message", json.RawMessage(payload))
+}
