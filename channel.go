@@ -16,6 +16,7 @@ type channel struct {
 	name    string
 	pattern *Pattern
 	params  Params
+	loop    func() // workLoop, made once
 
 	// Guarded by the connection's lock.
 	member  *member // nil while not joined
@@ -23,6 +24,13 @@ type channel struct {
 	running bool    // a goroutine is at work
 	joining bool    // the join function runs
 	held    []*frame
+}
+
+// newChannel makes the channel of c for the topic called name.
+func newChannel(c *conn, name string, p *Pattern, params Params) *channel {
+	ch := &channel{conn: c, name: name, pattern: p, params: params}
+	ch.loop = ch.workLoop
+	return ch
 }
 
 // task is one entry of a mailbox: a message, or what the server itself wants
@@ -50,7 +58,7 @@ func (ch *channel) postLocked(t task) {
 	if !ch.running {
 		ch.running = true
 		ch.conn.node.work.Add(1)
-		go ch.workLoop()
+		ch.conn.node.crew.run(ch.loop)
 	}
 }
 
@@ -60,7 +68,7 @@ func (ch *channel) workLoop() {
 	defer func() {
 		if !done { // a handler has called runtime.Goexit
 			ch.conn.node.work.Add(1)
-			go ch.workLoop()
+			ch.conn.node.crew.run(ch.loop)
 		}
 		ch.conn.node.work.Done()
 	}()
@@ -226,6 +234,10 @@ func (ch *channel) refuse(ref, joinRef string, err error) {
 }
 
 func (ch *channel) countJoin(outcome string) {
+	if outcome == "ok" {
+		ch.pattern.count.joined.Add(1)
+		return
+	}
 	ch.conn.node.metrics.joins.WithLabelValues(ch.pattern.text, codeLabel(outcome)).Inc()
 }
 

@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -27,9 +28,11 @@ type conn struct {
 	path    string
 	started time.Time
 	flight  recorder
+	counts  *protocolCounters
 
 	pinged  atomic.Int64 // when the ping that waits for a pong was sent, since base; 0 for none
 	stalled atomic.Bool  // the server itself keeps the socket from being read
+	deep    atomic.Bool  // the read loop's stack has grown over messages
 
 	// Owned by the read loop.
 	meter    *meter
@@ -58,16 +61,19 @@ type receiver interface {
 	receive(c *conn, payload []byte, binary bool)
 }
 
-// newConn makes the connection that up is. It is not known to anybody yet.
+// newConn makes the connection that up is. It is not known to anybody yet, and
+// the answer to the handshake waits for the first flush.
 func newConn(n *node, m *Mount, up *upgraded, enc codec, r *http.Request, addr string) *conn {
 	c := &conn{node: n, to: m.to, addr: addr, path: r.URL.Path, started: time.Now()}
 	c.id, c.link = newID(), (*clientLink)(c)
 	c.pool, c.enc, c.base = n.pool, enc, n.base
+	c.counts = n.metrics.forProtocol(enc.protocol())
 	c.out.bounds = &n.bounds
 	if n.water != nil {
 		c.out.water = func(high bool) { n.water(&c.Client, high) }
 	}
 	c.open(up, n.messageBytes)
+	c.out.push(&frame{wire: up.answer})
 	return c
 }
 
@@ -75,23 +81,29 @@ func newConn(n *node, m *Mount, up *upgraded, enc codec, r *http.Request, addr s
 // it returns, the connection has no goroutine, no timer and no membership, but
 // for handlers that have not returned yet.
 func (c *conn) serve() {
+	if c.readLoop() == errQuiet {
+		go c.serve() // on a stack that is as small as stacks get
+		return
+	}
 	defer c.node.work.Done()
-	c.readLoop()
 	c.leaveAll()
 	c.bye()
 	c.nc.Close()
 	c.forget()
 }
 
-// readLoop keeps nothing on its stack while it waits.
-func (c *conn) readLoop() {
+// readLoop keeps nothing on its stack while it waits. It returns errQuiet when it
+// is to go on in a fresh goroutine, anything else when the connection has ended.
+func (c *conn) readLoop() error {
 	for {
 		if err := c.wait(); err != nil {
-			c.readFailed(err)
-			return
+			if err != errQuiet {
+				c.readFailed(err)
+			}
+			return err
 		}
 		if !c.readSome() {
-			return
+			return nil
 		}
 	}
 }
@@ -130,6 +142,9 @@ func (c *conn) handle(op opcode, payload []byte) bool {
 		c.flight.add(noteClosed, "", code)
 		c.endWith(ReasonClientClosed, &peerClose{code, text}, closeFrame(code, ""))
 	default:
+		if !c.deep.Load() {
+			c.deep.Store(true)
+		}
 		c.node.metrics.bytesIn.Add(float64(len(payload)))
 		c.to.receive(c, payload, op == frameBinary)
 	}
@@ -259,12 +274,12 @@ func (c *conn) forget() {
 	}
 	if c.authenticated() {
 		n.seats.release(c.User(), c)
-		n.metrics.connections.WithLabelValues(c.enc.protocol()).Dec()
+		c.counts.connections.Add(-1)
 		if n.ended != nil {
 			n.ended(&c.Client, c.reason)
 		}
 	}
-	n.metrics.closes.WithLabelValues(string(c.reason)).Inc()
+	n.metrics.closed[c.reason].Add(1)
 	n.metrics.connTime.Observe(time.Since(c.started).Seconds())
 	c.logEnd()
 }
@@ -274,6 +289,9 @@ func (c *conn) authenticated() bool { return c.identity.Load() != nil }
 // logEnd writes one line per connection; what went before it if the end was not
 // an ordinary one.
 func (c *conn) logEnd() {
+	if !c.node.log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
 	attrs := []any{"conn", c.id, "user", c.User(), "reason", string(c.reason), "remote", c.addr,
 		"protocol", c.enc.protocol(), "after", time.Since(c.started).Round(time.Millisecond)}
 	if c.cause != nil {
@@ -299,6 +317,7 @@ func (c *conn) expire(now time.Time) time.Time {
 		c.end(ReasonUnauthenticated, nil, errors.New("no token in time"))
 		return time.Time{}
 	}
+	c.shrink(now)
 	next := c.beat(now)
 	if expires := c.Identity().Expires; !expires.IsZero() {
 		due := expires.Add(c.node.grace)
@@ -309,6 +328,18 @@ func (c *conn) expire(now time.Time) time.Time {
 		next = earlier(next, due)
 	}
 	return next
+}
+
+// quiet is how long nothing may have come before a read loop is moved to a fresh
+// stack. Go halves the stack of a waiting goroutine only down to 4 KiB; a million
+// idle connections want the 2 KiB back.
+const quiet = time.Second
+
+// shrink has the read loop of a connection that has become quiet start over.
+func (c *conn) shrink(now time.Time) {
+	if c.raw != nil && c.silence(now) >= quiet && c.deep.CompareAndSwap(true, false) {
+		c.nudge()
+	}
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -17,7 +17,7 @@ var errNotSubscribed = &Error{Code: CodeNotSubscribed, Text: "Not subscribed", R
 
 // receive implements [receiver].
 func (dispatcher) receive(c *conn, payload []byte, binary bool) {
-	c.node.metrics.messagesIn.WithLabelValues(c.enc.protocol()).Inc()
+	c.counts.messages.Add(1)
 	in, fail := c.enc.decode(payload, binary)
 	if !c.withinRate(&in) {
 		return
@@ -141,7 +141,7 @@ func (c *conn) channelFor(in inbound) (*channel, *Error) {
 	if p == nil {
 		return nil, &Error{Code: CodeUnknownChannel, Text: "No such channel", Retry: RetryNever}
 	}
-	return &channel{conn: c, name: in.topic, pattern: p, params: params}, nil
+	return newChannel(c, in.topic, p, params), nil
 }
 
 // post puts a message into a mailbox, waiting for room. False means that the

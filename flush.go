@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -35,6 +36,10 @@ type flushPool struct {
 	stall   time.Duration // a blocking write without progress for so long has failed
 	metrics *metrics
 
+	base time.Time
+	last atomic.Int64 // when a publisher last wrote by itself, since base
+	busy atomic.Bool  // workers are running
+
 	mu      sync.Mutex // guards the following and transport.next
 	head    *transport
 	tail    *transport
@@ -43,7 +48,7 @@ type flushPool struct {
 }
 
 func newFlushPool(m *metrics, stall time.Duration) *flushPool {
-	return &flushPool{workers: runtime.GOMAXPROCS(0), stall: stall, metrics: m}
+	return &flushPool{workers: runtime.GOMAXPROCS(0), stall: stall, metrics: m, base: time.Now()}
 }
 
 // chain is a list of connections on its way into the pool.
@@ -78,6 +83,7 @@ func (p *flushPool) add(c *chain) {
 	p.waiting += c.n
 	start := min(p.workers-p.running, (p.waiting+share-1)/share)
 	p.running += max(start, 0)
+	p.busy.Store(true)
 	p.mu.Unlock()
 	for range start {
 		go p.workLoop()
@@ -92,6 +98,7 @@ func (p *flushPool) take(c *chain) bool {
 	defer p.mu.Unlock()
 	if p.head == nil {
 		p.running--
+		p.busy.Store(p.running > 0)
 		return false
 	}
 	c.head, c.n = p.head, 1
@@ -142,6 +149,28 @@ func (p *flushPool) flush(t *transport) {
 		c.add(t)
 		p.add(&c)
 	}
+}
+
+// pause is how soon after its own writes a publisher counts as one that publishes
+// as fast as it can. Then workers take over: a publisher that writes by itself
+// leaves nothing to coalesce.
+const pause = 20 * time.Microsecond
+
+// calm reports whether a publisher, at now, should write by itself.
+func (p *flushPool) calm(now time.Time) bool {
+	return !p.busy.Load() && now.Sub(p.base)-time.Duration(p.last.Load()) > pause
+}
+
+// flushAll writes the queues of ts, which have just said pushWake, on the
+// publisher's goroutine.
+func (p *flushPool) flushAll(ts []*transport) {
+	if len(ts) == 0 {
+		return
+	}
+	for _, t := range ts {
+		p.flush(t)
+	}
+	p.last.Store(int64(time.Since(p.base)))
 }
 
 // flusher is what a goroutine needs to write: one buffer, and a func for

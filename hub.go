@@ -67,6 +67,8 @@ func (h *hub) counters(p *Pattern) *topicCounters {
 	c := &topicCounters{
 		published:  h.metrics.published.WithLabelValues(p.text),
 		deliveries: h.metrics.deliveries.WithLabelValues(p.text),
+		drops:      h.metrics.drops.WithLabelValues(string(p.policy.name)),
+		joined:     h.metrics.joins.WithLabelValues(p.text, "ok"),
 		recoveries: map[Recovery]counter{},
 		behind:     h.metrics.recoveries.WithLabelValues("gap"),
 	}
@@ -133,13 +135,7 @@ func (h *hub) join(ctx context.Context, p *Pattern, name string, m *member, from
 	if created {
 		h.open(ctx, t)
 	}
-	select {
-	case <-t.ready:
-	case <-ctx.Done():
-		h.release(t)
-		return ctx.Err()
-	}
-	err := t.err
+	err := t.await(ctx)
 	if err == nil {
 		err = t.join(ctx, m, from, admit)
 	}
@@ -159,13 +155,29 @@ func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
 	defer s.mu.Unlock()
 	if t = s.topics[name]; t == nil {
 		t = &topic{pattern: p, broker: h.broker, pool: h.pool, count: p.count, ready: make(chan struct{})}
-		t.stream = stream{name: name, policy: p.policy.name, drops: h.metrics.drops.WithLabelValues(string(p.policy.name))}
+		t.stream = stream{name: name, policy: p.policy.name, drops: p.count.drops}
 		s.topics[name] = t
 		h.metrics.topics.Inc()
 		created = true
 	}
 	t.refs++
 	return t, created
+}
+
+// await waits until the topic is open. The context is looked at only if it is
+// not: it may cost something to wait for.
+func (t *topic) await(ctx context.Context) error {
+	select {
+	case <-t.ready:
+		return t.err
+	default:
+	}
+	select {
+	case <-t.ready:
+		return t.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // open subscribes t to the broker. Others who want to join meanwhile wait.

@@ -430,3 +430,13 @@ func appendEscape(dst []byte, c byte) []byte {
 	const digits = "0123456789abcdef"
 	return append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&0xF])
 }
+
+// isJSON reports whether text is one JSON value in UTF-8, nested no deeper than
+// what hosts may send.
+func isJSON(text []byte) bool {
+	at := skipSpace(text, 0)
+	if at = skipValue(text, at, maxHostNesting); at < 0 {
+		return false
+	}
+	return skipSpace(text, at) == len(text) && utf8.Valid(text)
+}

@@ -1,12 +1,12 @@
 package realtime
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -63,8 +63,7 @@ func parseToken(token string) (*jws, error) {
 // critical says whether the header names extensions that must be understood
 // (RFC 7515 section 4.1.11). None are here.
 func (t *jws) critical() bool {
-	_, ok := t.header["crit"]
-	return ok
+	return t.header.get("crit") != nil
 }
 
 // decodePart decodes base64url without padding, and only the one spelling that
@@ -81,26 +80,49 @@ func decodePart(part string) ([]byte, error) {
 }
 
 func isObject(b []byte) bool {
-	return bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) && json.Valid(b)
+	members := scanObject(b, maxNesting)
+	for members.next() {
+	}
+	return members.complete()
 }
 
 // claims are the members of a payload, or of a header, while it is being checked.
 // Their names are matched exactly, which a struct's fields would not do. They do
 // not outlive the check: a connection keeps the [Identity] only.
-type claims map[string]json.RawMessage
+type claims []claim
+
+type claim struct {
+	name  string
+	value json.RawMessage
+}
 
 func parseClaims(payload []byte) (claims, error) {
-	var c claims
-	if json.Unmarshal(payload, &c) != nil || c == nil {
+	c := make(claims, 0, 8) // as many as most tokens have
+	members := scanObject(payload, maxNesting)
+	for members.next() {
+		c = append(c, claim{string(members.key), members.value})
+	}
+	if !members.complete() || !utf8.Valid(payload) {
 		return nil, errMalformed
 	}
 	return c, nil
 }
 
+// get returns the value of a claim, nil if it is absent. Of several the last one
+// counts (RFC 7519 section 4).
+func (c claims) get(name string) json.RawMessage {
+	for i := len(c) - 1; i >= 0; i-- {
+		if c[i].name == name {
+			return c[i].value
+		}
+	}
+	return nil
+}
+
 // has says whether the claim is there; null counts as absent.
 func (c claims) has(name string) bool {
-	raw, ok := c[name]
-	return ok && string(raw) != "null"
+	raw := c.get(name)
+	return raw != nil && !isNull(raw)
 }
 
 // text reads a string into to and leaves to alone if the claim is absent.
@@ -108,7 +130,11 @@ func (c claims) text(name string, to *string) error {
 	if !c.has(name) {
 		return nil
 	}
-	if json.Unmarshal(c[name], to) != nil {
+	raw, whole := c.get(name), false
+	if isString(raw) {
+		*to, whole = unquote(raw)
+	}
+	if !whole {
 		return fmt.Errorf("%s claim is not a string", name)
 	}
 	return nil
@@ -116,8 +142,8 @@ func (c claims) text(name string, to *string) error {
 
 // nested reads a string that is a member of an object. It must be there.
 func (c claims) nested(name, member string, to *string) error {
-	var object claims
-	if json.Unmarshal(c[name], &object) != nil || !object.has(member) {
+	object, err := parseClaims(c.get(name))
+	if err != nil || !object.has(member) {
 		return fmt.Errorf("%s claim is not an object with %s", name, member)
 	}
 	return object.text(member, to)
@@ -127,12 +153,12 @@ func (c claims) nested(name, member string, to *string) error {
 // means anonymous.
 func (c claims) user(name string) (string, error) {
 	var user string
-	var number int64
-	if json.Unmarshal(c[name], &user) == nil && user != "" {
+	if c.text(name, &user) == nil && user != "" {
 		return user, nil
 	}
-	if c.has(name) && json.Unmarshal(c[name], &number) == nil {
-		return string(c[name]), nil // digits, so that 7 and "7" are one user
+	digits := string(c.get(name))
+	if _, err := strconv.ParseInt(digits, 10, 64); err == nil {
+		return digits, nil // so that 7 and "7" are one user
 	}
 	return "", fmt.Errorf("no user in the %s claim", name)
 }
@@ -143,7 +169,7 @@ func (c claims) list(name string) ([]string, error) {
 		return nil, nil
 	}
 	var one string
-	if json.Unmarshal(c[name], &one) == nil {
+	if c.text(name, &one) == nil {
 		return []string{one}, nil
 	}
 	return c.strings(name)
@@ -152,7 +178,7 @@ func (c claims) list(name string) ([]string, error) {
 // strings reads an array of strings and nothing else.
 func (c claims) strings(name string) ([]string, error) {
 	var list []*string // pointers tell null, which is no string, from ""
-	if !c.has(name) || json.Unmarshal(c[name], &list) != nil {
+	if !c.has(name) || json.Unmarshal(c.get(name), &list) != nil {
 		return nil, fmt.Errorf("%s claim is not an array of strings", name)
 	}
 	all := make([]string, len(list))
@@ -173,7 +199,7 @@ func (c claims) scopes() ([]string, error) {
 			continue
 		}
 		var words string
-		if json.Unmarshal(c[name], &words) == nil {
+		if c.text(name, &words) == nil {
 			return strings.Fields(words), nil
 		}
 		return c.strings(name)
@@ -192,8 +218,8 @@ func (c claims) time(name string) (t time.Time, ok bool, err error) {
 	if !c.has(name) {
 		return time.Time{}, false, nil
 	}
-	var seconds float64
-	if json.Unmarshal(c[name], &seconds) != nil {
+	seconds, err := strconv.ParseFloat(string(c.get(name)), 64) // of the JSON values only numbers parse
+	if err != nil {
 		return time.Time{}, false, fmt.Errorf("%s claim is not a number", name)
 	}
 	whole, fraction := math.Modf(min(max(seconds, 0), maxSeconds))

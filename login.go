@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -47,10 +49,8 @@ func (c *conn) identify(data json.RawMessage) (*Identity, error) {
 
 // authenticatedAs is the answer to an auth.
 func (c *conn) authenticatedAs(id *Identity, ref string) *outbound {
-	data, _ := json.Marshal(struct { // cannot fail
-		User    *string `json:"user"`
-		Expires *int64  `json:"expires_at"`
-	}{textOrNull(id.User), millisOrNull(id.Expires)})
+	data := appendTextOrNull([]byte(`{"user":`), id.User)
+	data = append(appendMillisOrNull(append(data, `,"expires_at":`...), id.Expires), '}')
 	return &outbound{kind: kindAuthenticated, topic: globalTopic, ref: ref, data: data}
 }
 
@@ -87,13 +87,14 @@ func (c *conn) enter(id *Identity) bool {
 		return false
 	}
 	c.identity.Store(id)
-	n.metrics.connections.WithLabelValues(c.enc.protocol()).Inc()
+	c.counts.connections.Add(1)
 	if replaced {
 		older.end(ReasonReplaced, nil, nil)
 	}
 	c.tell(&outbound{kind: kindConnected, topic: globalTopic, data: c.greeting(id)})
 	c.to.entered(c)
-	n.wheel.schedule(&c.entry, c, c.expire(time.Now()))
+	now := time.Now()
+	n.wheel.schedule(&c.entry, c, earlier(c.expire(now), now.Add(2*quiet))) // after the first joins
 	if n.connected != nil {
 		n.connected(&c.Client)
 	}
@@ -102,52 +103,43 @@ func (c *conn) enter(id *Identity) bool {
 
 // greeting is the data of connected.
 func (c *conn) greeting(id *Identity) json.RawMessage {
-	type heartbeat struct {
-		Interval int64 `json:"interval_ms"`
-		Timeout  int64 `json:"timeout_ms"`
-	}
-	type limits struct {
-		Bytes     int64    `json:"message_bytes"`
-		Channels  int      `json:"channels"`
-		PerSecond *float64 `json:"messages_per_second"`
-		Burst     *int     `json:"burst"`
-	}
-	n := c.node
-	l := limits{Bytes: n.messageBytes, Channels: n.channels}
-	if n.perSecond > 0 {
-		l.PerSecond, l.Burst = &n.perSecond, &n.burst
-	}
-	data, _ := json.Marshal(struct { // cannot fail
-		Connection string    `json:"connection"`
-		User       *string   `json:"user"`
-		ServerTime int64     `json:"server_time"`
-		Heartbeat  heartbeat `json:"heartbeat"`
-		Limits     limits    `json:"limits"`
-		Expires    *int64    `json:"expires_at"`
-	}{c.id, textOrNull(id.User), time.Now().UnixMilli(),
-		heartbeat{n.heartbeat.Milliseconds(), n.timeout.Milliseconds()}, l, millisOrNull(id.Expires)})
-	return data
+	dst := appendQuoted([]byte(`{"connection":`), c.id)
+	dst = appendTextOrNull(append(dst, `,"user":`...), id.User)
+	dst = strconv.AppendInt(append(dst, `,"server_time":`...), time.Now().UnixMilli(), 10)
+	dst = append(append(dst, ','), c.node.promises...)
+	dst = appendMillisOrNull(append(dst, `,"expires_at":`...), id.Expires)
+	return append(dst, '}')
 }
 
-func textOrNull(s string) *string {
+// promisesOf is the part of every greeting that does not change: what the server
+// holds itself and its clients to.
+func promisesOf(s *settings) []byte {
+	dst := fmt.Appendf(nil, `"heartbeat":{"interval_ms":%d,"timeout_ms":%d},"limits":{"message_bytes":%d,"channels":%d,`,
+		s.heartbeat.Milliseconds(), s.timeout.Milliseconds(), s.messageBytes, s.channels)
+	if s.perSecond == 0 {
+		return append(dst, `"messages_per_second":null,"burst":null}`...)
+	}
+	return fmt.Appendf(dst, `"messages_per_second":%v,"burst":%d}`, s.perSecond, s.burst)
+}
+
+func appendTextOrNull(dst []byte, s string) []byte {
 	if s == "" {
-		return nil
+		return append(dst, "null"...)
 	}
-	return &s
+	return appendQuoted(dst, s)
 }
 
-func millisOrNull(t time.Time) *int64 {
+func appendMillisOrNull(dst []byte, t time.Time) []byte {
 	if t.IsZero() {
-		return nil
+		return append(dst, "null"...)
 	}
-	ms := t.UnixMilli()
-	return &ms
+	return strconv.AppendInt(dst, t.UnixMilli(), 10)
 }
 
 // entered implements [receiver]: the client is in global from now on.
 func (dispatcher) entered(c *conn) {
 	p, _ := c.node.hub.pattern(globalTopic)
-	ch := &channel{conn: c, name: globalTopic, pattern: p}
+	ch := newChannel(c, globalTopic, p, nil)
 	m := &member{client: &c.Client}
 	c.mu.Lock()
 	c.channels = append(c.channels, ch)

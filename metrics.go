@@ -1,6 +1,8 @@
 package realtime
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -35,7 +37,19 @@ type metrics struct {
 	brokerUp      prometheus.Gauge
 	brokerErrors  prometheus.Counter
 	connTime      prometheus.Histogram
+
+	// Looked up once: a lookup by label costs more than the rest of a small
+	// message.
+	accepted counter
+	closed   map[Reason]counter
+	tokensOK map[string]counter // by source
+
+	mu        sync.Mutex // guards the following
+	protocols map[string]*protocolCounters
 }
+
+// protocolCounters are the metrics of one protocol, looked up once.
+type protocolCounters struct{ connections, messages counter }
 
 // Latency buckets: a write on loopback takes microseconds, a phone on a train
 // seconds.
@@ -47,7 +61,7 @@ var (
 )
 
 func newMetrics() *metrics {
-	return &metrics{
+	m := &metrics{
 		connections:   gauges("connections", "Open connections.", "protocol"),
 		handshakes:    counters("handshakes_total", "Handshakes by outcome: accepted, or the reason of the refusal.", "outcome"),
 		closes:        counters("closes_total", "Connections ended, by reason.", "reason"),
@@ -75,7 +89,43 @@ func newMetrics() *metrics {
 		brokerUp:      gauge("broker_up", "1 while the broker answers."),
 		brokerErrors:  count("broker_errors_total", "Broker calls that failed."),
 		connTime:      histogram("connection_seconds", "Life time of connections.", lifeBuckets),
+		closed:        map[Reason]counter{},
+		tokensOK:      map[string]counter{},
+		protocols:     map[string]*protocolCounters{},
 	}
+	m.accepted = m.handshakes.WithLabelValues("accepted")
+	for _, row := range reasons {
+		m.closed[row.Reason] = m.closes.WithLabelValues(string(row.Reason))
+	}
+	return m
+}
+
+// forProtocol returns the counters of a protocol, from a fixed set of names.
+func (m *metrics) forProtocol(name string) *protocolCounters {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.protocols[name]
+	if p == nil {
+		p = &protocolCounters{m.connections.WithLabelValues(name), m.messagesIn.WithLabelValues(name)}
+		m.protocols[name] = p
+	}
+	return p
+}
+
+// countToken counts a token that was looked at; good ones are the many.
+func (m *metrics) countToken(source, outcome string) {
+	if outcome != "ok" {
+		m.tokens.WithLabelValues(source, outcome).Inc()
+		return
+	}
+	m.mu.Lock()
+	c := m.tokensOK[source]
+	if c == nil {
+		c = m.tokens.WithLabelValues(source, outcome)
+		m.tokensOK[source] = c
+	}
+	m.mu.Unlock()
+	c.Add(1)
 }
 
 // register puts every collector into r; nil registers nothing, the counters

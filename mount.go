@@ -260,12 +260,13 @@ func (h *handshake) accept(id *Identity) {
 		c.in.release()
 		return
 	}
-	h.m.count("accepted")
+	n.metrics.accepted.Add(1)
 	if id == nil {
 		n.wheel.schedule(&c.entry, c, c.started.Add(n.authTime))
 	} else {
 		c.enter(id)
 	}
+	c.pool.flush(&c.transport)
 	go c.serve()
 }
 
@@ -309,6 +310,7 @@ func (h *handshake) refuse(err error) {
 	}
 	n.refusing.Add(1)
 	c.end(reason, why, nil)
+	c.pool.flush(&c.transport)
 	go func() {
 		defer n.refusing.Add(-1)
 		c.serve()

@@ -34,6 +34,7 @@ type settings struct {
 	stall     time.Duration // of a write without progress
 	perSecond float64       // as told in connected; 0 is no limit
 	burst     int
+	promises  []byte // see promisesOf
 }
 
 // node is what all connections of a server share.
@@ -46,6 +47,7 @@ type node struct {
 	limits  *limiter
 	seats   *seats[*conn]
 	asks    asks
+	crew    crew
 	base    time.Time
 
 	draining atomic.Bool
@@ -66,6 +68,9 @@ func (n *node) add(c *conn) bool {
 		return false
 	}
 	c.at = len(n.conns)
+	if len(n.conns) == 0 {
+		n.crew.rest(false)
+	}
 	n.conns = append(n.conns, c)
 	n.work.Add(1) // for serve
 	return true
@@ -79,6 +84,9 @@ func (n *node) remove(c *conn) {
 	n.conns[c.at].at = c.at
 	n.conns[end] = nil
 	n.conns = n.conns[:end]
+	if end == 0 {
+		n.crew.rest(true)
+	}
 }
 
 // list returns all connections as of now.
@@ -102,7 +110,7 @@ func (n *node) authenticate(r *http.Request, c credential) (*Identity, error) {
 		id, err = nil, authError(err, c.token != "")
 		outcome = clientError(err).Code
 	}
-	n.metrics.tokens.WithLabelValues(c.source.String(), codeLabel(outcome)).Inc()
+	n.metrics.countToken(c.source.String(), codeLabel(outcome))
 	return id, err
 }
 

@@ -203,6 +203,12 @@ func (q *queue) await(most time.Duration) {
 	}
 }
 
+func (q *queue) isEnding() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ending
+}
+
 func (q *queue) wakeLocked() pushed {
 	if q.busy {
 		return pushQueued

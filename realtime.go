@@ -68,6 +68,7 @@ func (c *config) build() (*Server, error) {
 		return nil, err
 	}
 	n.perSecond, n.burst = n.limits.told()
+	n.promises = promisesOf(&n.settings)
 	if g.noAuth {
 		n.auth = refuseAll
 	}

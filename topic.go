@@ -29,6 +29,7 @@ type topic struct {
 // topicCounters are the metrics of one pattern, looked up once.
 type topicCounters struct {
 	published, deliveries counter
+	joined, drops         counter
 	recoveries            map[Recovery]counter
 	behind                counter // gaps because a member fell behind the history
 }
@@ -46,8 +47,8 @@ type member struct {
 }
 
 // inlineMembers is how many members a topic may have for its events to be
-// written by the publisher itself: with so few a worker would start when the
-// publisher could be done.
+// written by the publisher itself, while the pool is calm: with so few a worker
+// would start when the publisher could be done.
 const inlineMembers = 16
 
 // deliver queues e for every member. The broker calls it in the stream's order.
@@ -59,7 +60,7 @@ func (t *topic) deliver(e *Event) {
 		n      int
 	)
 	t.mu.Lock()
-	inline := len(t.members) <= inlineMembers
+	inline := len(t.members) <= inlineMembers && t.pool.calm(e.Time)
 	if e.Offset > 0 {
 		t.last = Position{Epoch: e.Epoch, Offset: e.Offset}
 	}
@@ -93,9 +94,7 @@ func (t *topic) deliver(e *Event) {
 	}
 	t.count.deliveries.Add(float64(len(t.members)))
 	t.mu.Unlock()
-	for _, tr := range direct[:n] {
-		t.pool.flush(tr)
-	}
+	t.pool.flushAll(direct[:n])
 	t.pool.add(&wake)
 	for _, c := range slow {
 		c.link.disconnect(ReasonSlowConsumer, nil)
@@ -294,7 +293,7 @@ func marshal(payload any) (json.RawMessage, error) {
 		if len(p) == 0 {
 			return json.RawMessage("null"), nil
 		}
-		if !json.Valid(p) {
+		if !isJSON(p) {
 			return nil, fmt.Errorf("realtime: payload is not valid JSON")
 		}
 		return p, nil

@@ -2,11 +2,13 @@ package realtime
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -73,8 +75,25 @@ func (t *transport) wait() error {
 	} else {
 		err = t.raw.Read(t.readFn)
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && t.resume() {
+		return errQuiet
+	}
 	t.touch()
 	return err
+}
+
+// errQuiet is returned by wait when nudge ended it.
+var errQuiet = errors.New("realtime: nothing to read")
+
+// nudge has the read loop return from wait with errQuiet, if it is there.
+func (t *transport) nudge() { t.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// resume takes back the deadline that nudge has set. It returns false when the
+// connection ends: then the deadline has come to stay. The queue refuses frames
+// before that deadline is set, so looking after taking it back misses nothing.
+func (t *transport) resume() bool {
+	t.nc.SetReadDeadline(time.Time{})
+	return !t.out.isEnding()
 }
 
 // waitFirst waits for one byte, so that no buffer is held meanwhile.
@@ -92,6 +111,9 @@ func (t *transport) waitFirst() error {
 // Read gives the frame reader what it lacks of a frame.
 func (t *transport) Read(p []byte) (int, error) {
 	n, err := t.nc.Read(p)
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && t.resume() {
+		n, err = t.nc.Read(p) // a nudge came too late
+	}
 	t.touch()
 	return n, err
 }
@@ -192,15 +214,16 @@ func pong(payload []byte) *frame {
 type upgraded struct {
 	nc      net.Conn
 	early   []byte
+	answer  []byte // the response, not yet written
 	deflate bool
 }
 
 // errNotHijackable names the wrapper that hides the connection.
 var errNotHijackable = errors.New("realtime: the ResponseWriter hides http.Hijacker")
 
-// upgrade answers the handshake and takes the connection over. The WebSocket
-// library checks the request and writes the answer; it is handed an empty
-// connection, so that it holds no buffer and no socket of ours.
+// upgrade takes the connection over. The WebSocket library checks the request and
+// settles the answer; it is handed an empty connection, so that it holds no
+// buffer and no socket of ours.
 //
 // The handler must return soon after: net/http holds its buffers until then.
 func upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, compress bool) (*upgraded, error) {
@@ -217,14 +240,27 @@ func upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, compres
 		opts.CompressionMode = websocket.CompressionNoContextTakeover
 	}
 	take := &takeover{ResponseWriter: w, hj: hj}
-	if _, err := websocket.Accept(take, r, opts); err != nil {
+	wc, err := websocket.Accept(take, r, opts)
+	if err != nil {
 		if take.up.nc != nil {
 			take.up.nc.Close()
 		}
 		return nil, fmt.Errorf("realtime: handshake: %w", err)
 	}
+	wc.CloseNow() // it has a finalizer and points to itself: never collected otherwise
 	take.up.deflate = compress && w.Header().Get("Sec-WebSocket-Extensions") != ""
+	take.up.answer = answerOf(w.Header())
 	return &take.up, nil
+}
+
+// answerOf returns the response that accepts the handshake. It waits in the
+// queue like any frame, so that it leaves in one write with what follows it.
+func answerOf(h http.Header) []byte {
+	b := bytes.NewBuffer(make([]byte, 0, 256))
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	h.Write(b) // a buffer takes all
+	b.WriteString("\r\n")
+	return b.Bytes()
 }
 
 // hijacker finds the Hijacker below the wrappers of middleware.
@@ -247,6 +283,13 @@ type takeover struct {
 	http.ResponseWriter
 	hj http.Hijacker
 	up upgraded
+}
+
+// WriteHeader holds the answer back, which is written behind net/http's back.
+func (t *takeover) WriteHeader(status int) {
+	if status != http.StatusSwitchingProtocols {
+		t.ResponseWriter.WriteHeader(status)
+	}
 }
 
 // Hijack takes the connection and gives the library an empty one.

@@ -57,6 +57,9 @@ func (c *child) ask(order, answer any) error {
 
 func (c *child) stop() {
 	_ = c.orders.Close()
+	if os.Getenv("BENCH_PROFILE") != "" {
+		time.Sleep(time.Second) // let the profile out; both end by themselves
+	}
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait() // killed on purpose
 }

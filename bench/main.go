@@ -65,6 +65,7 @@ func parseFlags() (settings, error) {
 	flag.IntVar(&s.scale.many, "many", 0, "members of a large topic (default 10000)")
 	flag.IntVar(&s.scale.topics, "topics", 0, "topics of ten members (default 1000)")
 	flag.IntVar(&s.scale.idle[1], "idle", 0, "most idle connections (default 5000, at most about 19000)")
+	flag.IntVar(&s.scale.conns, "conns", 0, "handshakes and churns (default 2000)")
 	flag.DurationVar(&s.scale.span, "span", 0, "time of one measurement (default 500ms, with -quick 200ms)")
 	flag.StringVar(&s.out, "out", "results", "folder for the results, \"\" for none")
 	flag.StringVar(&s.name, "name", "", "name of the result files (default latest, with -quick quick)")
@@ -82,7 +83,7 @@ func parseFlags() (settings, error) {
 	s.rounds, s.name, s.limit = orDefault(s.rounds, rounds), orDefault(s.name, name), orDefault(s.limit, limit)
 	s.scale.members, s.scale.many = orDefault(s.scale.members, defaults.members), orDefault(s.scale.many, defaults.many)
 	s.scale.topics, s.scale.span = orDefault(s.scale.topics, defaults.topics), orDefault(s.scale.span, defaults.span)
-	s.scale.conns = defaults.conns
+	s.scale.conns = orDefault(s.scale.conns, defaults.conns)
 	s.scale.idle[1] = orDefault(s.scale.idle[1], defaults.idle[1])
 	s.scale.idle[0] = s.scale.idle[1] / 5
 	return s, s.choose(works, names)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,7 +41,7 @@ func startRealtime() (server, error) {
 		realtime.WithJWT(realtime.HS256("", []byte(realtimeSecret))),
 		realtime.WithRateLimit(realtime.PerConnection(1e6, 1e6)), // it counts, and never refuses
 		realtime.WithMetrics(prometheus.NewRegistry()),
-		realtime.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))),
+		realtime.WithLogger(slog.New(slog.DiscardHandler)),
 	)
 	if err != nil {
 		return nil, err

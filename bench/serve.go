@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/pprof"
 	"strconv"
 	"time"
 )
@@ -26,6 +27,7 @@ type serveOrder struct {
 	InFlight int     `json:"in_flight,omitempty"` // most messages not yet arrived everywhere
 	Rate     float64 `json:"rate,omitempty"`      // messages per second; 0 is as fast as InFlight allows
 	Seconds  float64 `json:"seconds,omitempty"`
+	Least    uint64  `json:"least,omitempty"` // goes on past Seconds until so many are published
 }
 
 type serveAnswer struct {
@@ -37,6 +39,9 @@ type serveAnswer struct {
 	Lost      uint64  `json:"lost,omitempty"` // deliveries that never arrived
 	Seconds   float64 `json:"seconds,omitempty"`
 }
+
+// longest bounds a run that waits for its least number of messages.
+const longest = 20 * time.Second
 
 // patience is how long the publisher waits while nothing arrives at all.
 const patience = 3 * time.Second
@@ -54,6 +59,11 @@ func serveMain(name string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	stop, err := profile(name)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	s, err := p.start()
 	if err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
@@ -112,7 +122,7 @@ func publish(s server, arrivals *counter, order serveOrder, answer *serveAnswer)
 	end := start.Add(time.Duration(order.Seconds * float64(time.Second)))
 	each := uint64(order.Members)
 	topic, sent, confirmed := 0, uint64(0), uint64(0)
-	for now := start; now.Before(end); now = time.Now() {
+	for now := start; now.Before(end) || sent < order.Least && now.Sub(start) < longest; now = time.Now() {
 		if order.Rate > 0 {
 			// On a fixed schedule: a late message does not delay those after it.
 			time.Sleep(time.Until(start.Add(time.Duration(float64(sent) / order.Rate * float64(time.Second)))))
@@ -157,4 +167,21 @@ func newPayload(seq uint64) []byte {
 		p = append(p, 'x')
 	}
 	return append(p, '"', '}')
+}
+
+// profile writes a CPU profile of the server process to the file that
+// BENCH_PROFILE names, with the candidate's name behind it; stop ends it.
+func profile(name string) (stop func(), err error) {
+	path := os.Getenv("BENCH_PROFILE")
+	if path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(path + "." + name)
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
