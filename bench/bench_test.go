@@ -115,7 +115,7 @@ func TestStalledReaderReallyStalls(t *testing.T) {
 	if err := x.connect(1, 1, 1); err != nil {
 		t.Fatal(err)
 	}
-	order := serveOrder{Op: "publish", Topics: 1, Members: 9, InFlight: 8, Seconds: 0.5}
+	order := serveOrder{Op: "publish", Topics: 1, Members: 9, InFlight: 8, Least: 600}
 	a, _, err := x.measured(order, true)
 	if err != nil {
 		t.Fatal(err)

@@ -77,7 +77,7 @@ func parseFlags() (settings, error) {
 	defaults := scale{members: 1000, many: 10000, topics: 1000, idle: [2]int{0, 5000}, conns: 2000, span: 500 * time.Millisecond}
 	rounds, name, limit := 5, "latest", 14*time.Minute
 	if *quick {
-		defaults = scale{members: 500, many: 2000, topics: 200, idle: [2]int{0, 1500}, conns: 500, span: 200 * time.Millisecond}
+		defaults = scale{members: 300, many: 2000, topics: 200, idle: [2]int{0, 1500}, conns: 500, span: 200 * time.Millisecond}
 		rounds, name, limit = 2, "quick", 110*time.Second
 	}
 	s.rounds, s.name, s.limit = orDefault(s.rounds, rounds), orDefault(s.name, name), orDefault(s.limit, limit)
