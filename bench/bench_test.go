@@ -115,7 +115,7 @@ func TestStalledReaderReallyStalls(t *testing.T) {
 	if err := x.connect(1, 1, 1); err != nil {
 		t.Fatal(err)
 	}
-	order := serveOrder{Op: "publish", Topics: 1, Members: 9, InFlight: 8, Least: 600}
+	order := serveOrder{Op: "publish", Topics: 1, Members: 9, InFlight: 8, Least: 3000}
 	a, _, err := x.measured(order, true)
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestStalledReaderReallyStalls(t *testing.T) {
 	if a.Before.Members != 10 {
 		t.Errorf("got %d members before, want 10", a.Before.Members)
 	}
-	if err := x.awaitMembers(9); err != nil {
+	if err := x.awaitMembers(9, 9); err != nil {
 		t.Errorf("after %d messages: %v", a.Published, err)
 	}
 }

@@ -16,6 +16,7 @@ type sample struct {
 	Round   int     `json:"round"`
 	Figures figures `json:"figures,omitempty"`
 	Failure string  `json:"failure,omitempty"`
+	Seconds float64 `json:"seconds"` // all of it, with starting and connecting
 }
 
 func driverMain() error {
@@ -56,11 +57,13 @@ func runRounds(s settings, start time.Time) (samples []sample) {
 
 func runOne(w *work, p *peer, round int, size scale) sample {
 	out := sample{Work: w.name, Peer: p.name, Round: round}
+	start := time.Now()
 	x, err := startPair(p)
 	if err == nil {
 		defer x.stop()
 		out.Figures, err = w.run(x, size)
 	}
+	out.Seconds = time.Since(start).Seconds()
 	for name, v := range out.Figures {
 		if math.IsNaN(v) || math.IsInf(v, 0) { // JSON cannot hold it, and it says nothing
 			err = fmt.Errorf("%s: nothing was measured", name)

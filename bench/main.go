@@ -64,7 +64,7 @@ func parseFlags() (settings, error) {
 	flag.IntVar(&s.scale.members, "members", 0, "members of one topic (default 1000)")
 	flag.IntVar(&s.scale.many, "many", 0, "members of a large topic (default 10000)")
 	flag.IntVar(&s.scale.topics, "topics", 0, "topics of ten members (default 1000)")
-	flag.IntVar(&s.scale.idle[1], "idle", 0, "most idle connections (default 5000, at most about 19000)")
+	flag.IntVar(&s.scale.idle[1], "idle", 0, "most idle connections (default 3000, at most about 19000)")
 	flag.IntVar(&s.scale.conns, "conns", 0, "handshakes and churns (default 2000)")
 	flag.DurationVar(&s.scale.span, "span", 0, "time of one measurement (default 500ms, with -quick 200ms)")
 	flag.StringVar(&s.out, "out", "results", "folder for the results, \"\" for none")
@@ -74,7 +74,7 @@ func parseFlags() (settings, error) {
 	if flag.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
-	defaults := scale{members: 1000, many: 10000, topics: 1000, idle: [2]int{0, 5000}, conns: 2000, span: 500 * time.Millisecond}
+	defaults := scale{members: 1000, many: 10000, topics: 1000, idle: [2]int{0, 3000}, conns: 2000, span: 500 * time.Millisecond}
 	rounds, name, limit := 5, "latest", 14*time.Minute
 	if *quick {
 		defaults = scale{members: 300, many: 2000, topics: 200, idle: [2]int{0, 1500}, conns: 500, span: 200 * time.Millisecond}

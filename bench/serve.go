@@ -41,7 +41,7 @@ type serveAnswer struct {
 }
 
 // longest bounds a run that waits for its least number of messages.
-const longest = 20 * time.Second
+const longest = 3 * time.Second
 
 // patience is how long the publisher waits while nothing arrives at all.
 const patience = 3 * time.Second

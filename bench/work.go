@@ -119,7 +119,7 @@ func workNames() (names []string) {
 // warm publishes for a tenth of the span, so that code, pools and stacks are there.
 func (x *pair) warm(order serveOrder, span time.Duration) error {
 	order.Rate = 0
-	order.Seconds = span.Seconds() / 10
+	order.Seconds = span.Seconds() / 10 // Least stays
 	a, err := x.serve(order)
 	if err == nil && a.Lost > 0 {
 		err = fmt.Errorf("%s lost %d deliveries", x.peer.name, a.Lost)
@@ -266,7 +266,7 @@ func churn(x *pair, s scale) (figures, error) {
 	if _, err := x.load(order); err != nil {
 		return nil, err
 	}
-	if err := x.awaitMembers(0); err != nil {
+	if err := x.awaitMembers(0, 0); err != nil {
 		return nil, err
 	}
 	after, err := x.report(false)
@@ -325,26 +325,45 @@ func idle(x *pair, s scale) (figures, error) {
 	return out, nil
 }
 
-// stall publishes flat out twice: to clients that read, then with one more that
-// does not. The socket of the one is full after some hundred messages, a queue of 256
-// after as many more: the second run holds all of what a server does about it.
+// stall publishes flat out twice: to clients that read, then, in a server of its
+// own, with one more that does not. Its socket is filled beforehand, while there
+// are few members and that is cheap; the measured run overflows its queue.
 func stall(x *pair, s scale) (figures, error) {
-	if err := x.connect(s.members-1, 1, 0); err != nil {
+	const early = 9
+	readers := s.members - 1
+	if err := x.connect(readers, 1, 0); err != nil {
 		return nil, err
 	}
-	order := serveOrder{Op: "publish", Topics: 1, Members: s.members - 1, InFlight: 8, Seconds: s.span.Seconds()}
+	order := serveOrder{Op: "publish", Topics: 1, Members: readers, InFlight: 8, Seconds: s.span.Seconds()}
 	if err := x.warm(order, s.span); err != nil {
 		return nil, err
 	}
-	order.Least = 600
+	order.Least = 300
 	_, without, err := x.measured(order, true)
 	if err != nil {
 		return nil, err
 	}
-	if err := x.connect(1, 1, 1); err != nil {
+	x.stop()
+	y, err := startPair(x.peer)
+	if err != nil {
 		return nil, err
 	}
-	_, with, err := x.measured(order, true)
+	defer y.stop()
+	if err := y.connect(early, 1, 0); err != nil {
+		return nil, err
+	}
+	if err := y.connect(1, 1, 1); err != nil {
+		return nil, err
+	}
+	fill := order
+	fill.Members, fill.Least = early, 400
+	if err := y.warm(fill, 0); err != nil {
+		return nil, err
+	}
+	if err := y.connect(readers-early, 1, 0); err != nil {
+		return nil, err
+	}
+	_, with, err := y.measured(order, true)
 	if err != nil {
 		return nil, err
 	}
