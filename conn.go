@@ -39,11 +39,13 @@ type conn struct {
 	bad      int   // undecodable messages in a row
 	controls int   // control frames in the second below
 	second   int64 // since base
+	parted   bool  // the peer's close frame has come
 
 	mu       sync.Mutex // guards the following
 	channels []*channel
 	reason   Reason        // why it ends, "" while it does not
 	cause    error         // for the log, nil if there is nothing to add
+	bidding  bool          // bye has set the read deadline, which is its own from then on
 	done     chan struct{} // closed at the end; made on demand
 	room     chan struct{} // tells the read loop that a mailbox has room
 	waiting  *channel      // the mailbox that it waits for
@@ -116,7 +118,9 @@ func (c *conn) readSome() bool {
 			c.readFailed(err)
 			return false
 		}
-		if !c.handle(op, payload) {
+		// Nothing is acted on after a closing, nor anything that a refused peer
+		// sent right behind its handshake.
+		if c.isEnding() && op != frameClose || !c.handle(op, payload) {
 			return false
 		}
 		if c.in.buffered() == 0 {
@@ -138,6 +142,7 @@ func (c *conn) handle(op opcode, payload []byte) bool {
 	case framePong:
 		c.ponged()
 	case frameClose:
+		c.parted = true
 		code, text := parseClose(payload)
 		c.flight.add(noteClosed, "", code)
 		c.endWith(ReasonClientClosed, &peerClose{code, text}, closeFrame(code, ""))
@@ -148,7 +153,7 @@ func (c *conn) handle(op opcode, payload []byte) bool {
 		c.node.metrics.bytesIn.Add(float64(len(payload)))
 		c.to.receive(c, payload, op == frameBinary)
 	}
-	return !c.isEnding()
+	return op != frameClose
 }
 
 // peerClose is what the peer's close frame said.
@@ -232,7 +237,11 @@ func (c *conn) endWith(reason Reason, cause error, frames ...*frame) {
 	} else {
 		c.finish(reason == ReasonSlowConsumer, frames...)
 	}
-	c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the read loop
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.bidding {
+		c.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the read loop
+	}
 }
 
 // doneLocked returns the channel that is closed at the end.
@@ -255,9 +264,12 @@ func (c *conn) bye() {
 		return
 	}
 	until := time.Now().Add(c.node.linger)
+	c.mu.Lock()
+	c.bidding = true
 	c.nc.SetReadDeadline(until)
+	c.mu.Unlock()
 	c.in.discard()
-	if c.reason != ReasonClientClosed {
+	if !c.parted {
 		c.in.next() // a close frame, or an error: either way the end
 	}
 	c.out.await(time.Until(until))
