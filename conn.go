@@ -72,7 +72,7 @@ func newConn(n *node, m *Mount, up *upgraded, enc codec, r *http.Request, addr s
 	c.counts = n.metrics.forProtocol(enc.protocol())
 	c.out.bounds = &n.bounds
 	if n.water != nil {
-		c.out.water = func(high bool) { n.water(&c.Client, high) }
+		c.out.water = func(high bool) { n.guard("WithWaterMarks", func() { n.water(&c.Client, high) }) }
 	}
 	c.open(up, n.messageBytes)
 	c.out.push(&frame{wire: up.answer})
@@ -288,7 +288,7 @@ func (c *conn) forget() {
 		n.seats.release(c.User(), c)
 		c.counts.connections.Add(-1)
 		if n.ended != nil {
-			n.ended(&c.Client, c.reason)
+			n.guard("WithDisconnected", func() { n.ended(&c.Client, c.reason) })
 		}
 	}
 	n.metrics.closed[c.reason].Add(1)

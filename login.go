@@ -96,7 +96,7 @@ func (c *conn) enter(id *Identity) bool {
 	now := time.Now()
 	n.wheel.schedule(&c.entry, c, earlier(c.expire(now), now.Add(2*quiet))) // after the first joins
 	if n.connected != nil {
-		n.connected(&c.Client)
+		n.guard("WithConnected", func() { n.connected(&c.Client) })
 	}
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,7 +102,7 @@ func (n *node) of(user string) []*conn { return n.seats.of(user) }
 
 // authenticate asks the authenticator, and settles what its error means.
 func (n *node) authenticate(r *http.Request, c credential) (*Identity, error) {
-	id, err := n.auth(r, c.token)
+	id, err := n.askAuth(r, c.token)
 	outcome := "ok"
 	if err == nil && id == nil {
 		err = ReasonInternal
@@ -112,6 +113,32 @@ func (n *node) authenticate(r *http.Request, c credential) (*Identity, error) {
 	}
 	n.metrics.countToken(c.source.String(), codeLabel(outcome))
 	return id, err
+}
+
+// askAuth keeps a panic of the authenticator's inside the one call: it may run on
+// a connection's own goroutine, where it would end the process.
+func (n *node) askAuth(r *http.Request, token string) (id *Identity, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			n.panicked("authenticator", v)
+			id, err = nil, ReasonInternal
+		}
+	}()
+	return n.auth(r, token)
+}
+
+// guard runs a callback of the host that has nobody to answer to.
+func (n *node) guard(what string, f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			n.panicked(what, v)
+		}
+	}()
+	f()
+}
+
+func (n *node) panicked(what string, value any) {
+	n.log.Error("realtime: callback panicked", "in", what, "error", value, "stack", string(debug.Stack()))
 }
 
 // delays are the wait that a closing asks of the client: at least low, and a

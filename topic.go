@@ -298,8 +298,18 @@ func marshal(payload any) (json.RawMessage, error) {
 		}
 		return p, nil
 	}
-	b, err := json.Marshal(payload)
-	if err != nil {
+	return encode(payload)
+}
+
+// encode keeps a panic in the payload's own MarshalJSON from ending the process:
+// it runs on a goroutine of ours when a handler has returned the payload.
+func encode(payload any) (b json.RawMessage, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			b, err = nil, fmt.Errorf("realtime: encode payload %T: panic: %v", payload, v)
+		}
+	}()
+	if b, err = json.Marshal(payload); err != nil {
 		return nil, fmt.Errorf("realtime: encode payload: %w", err)
 	}
 	return b, nil
