@@ -128,7 +128,7 @@ func (q *queue) push(f *frame) pushed {
 	if q.ending {
 		return pushClosed
 	}
-	if len(q.items) >= q.bounds.messages || q.bytes+len(f.wire) > q.bounds.bytes && len(q.items) > 0 {
+	if len(q.items) >= q.bounds.messages || q.overBytesLocked(f) {
 		if done, res := q.overflowLocked(f); done {
 			return res
 		}
@@ -243,6 +243,13 @@ func (q *queue) floodLocked(high bool) {
 	}
 }
 
+// ebbLocked has the water callback called when the low mark is reached.
+func (q *queue) ebbLocked() {
+	if q.flooded && len(q.items) <= q.bounds.low {
+		q.floodLocked(false)
+	}
+}
+
 func (q *queue) tell() {
 	for {
 		q.mu.Lock()
@@ -269,23 +276,15 @@ func (q *queue) overflowLocked(f *frame) (done bool, res pushed) {
 		return true, pushLag
 	case dropNewest:
 		q.loseLocked(f)
-	case dropOldest:
-		if !q.evictLocked(f, func(*frame) bool { return true }) {
+	case dropOldest, keepLatest:
+		if q.makeRoomLocked(f) {
+			q.appendLocked(f)
+		} else {
 			q.loseLocked(f)
-			break
 		}
-		q.appendLocked(f)
-	case keepLatest:
-		if !q.evictLocked(f, func(o *frame) bool { return o.key == f.key }) &&
-			!q.evictLocked(f, func(*frame) bool { return true }) {
-			q.loseLocked(f)
-			break
-		}
-		q.appendLocked(f)
 	default:
 		return true, pushSlow
 	}
-	f.stream.drops.Add(1)
 	if q.busy {
 		return true, pushDropped
 	}
@@ -293,37 +292,87 @@ func (q *queue) overflowLocked(f *frame) (done bool, res pushed) {
 	return true, pushWake
 }
 
-// evictLocked replaces the oldest frame of f's stream that fits by a gap, or
-// adds it to the gap right before it in the stream.
-func (q *queue) evictLocked(f *frame, fits func(*frame) bool) bool {
+// overBytesLocked reports whether f is over the bound in bytes. A queue without
+// bytes takes a frame of any size, or it would never be sent.
+func (q *queue) overBytesLocked(f *frame) bool {
+	return q.bytes > 0 && q.bytes+len(f.wire) > q.bounds.bytes
+}
+
+// makeRoomLocked evicts events of f's stream, one at least, until there is room
+// for f: the one of the same key first, then the oldest.
+func (q *queue) makeRoomLocked(f *frame) bool {
+	oldest := func(*frame) bool { return true }
+	sameKey := func(o *frame) bool { return o.key == f.key }
+	if !q.evictLocked(f.stream, sameKey) && !q.evictLocked(f.stream, oldest) {
+		return false
+	}
+	for q.overBytesLocked(f) {
+		if !q.evictLocked(f.stream, oldest) {
+			return false
+		}
+	}
+	return true
+}
+
+// evictLocked replaces the oldest event of s that fits by a gap, or adds it to
+// the gaps next to it in the stream. So no two gaps follow each other, and there
+// are never many more of them than events.
+func (q *queue) evictLocked(s *stream, fits func(*frame) bool) bool {
 	before := -1 // the last gap of this stream with no event of it after
 	for i, o := range q.items {
 		switch {
-		case o.stream != f.stream:
+		case o.stream != s:
 		case o.gap != nil:
 			before = i
 		case !fits(o):
 			before = -1
 		default:
 			q.bytes -= len(o.wire)
-			if before >= 0 {
-				q.items[before].gap.add(o.offset)
-				q.items = append(q.items[:i], q.items[i+1:]...)
-			} else {
+			s.drops.Add(1)
+			if before < 0 {
 				q.items[i] = newGap(o)
+				q.joinGapsLocked(i)
+				return true
 			}
+			q.items[before].gap.add(1, o.offset, o.offset)
+			q.removeLocked(i)
+			q.joinGapsLocked(before)
 			return true
 		}
 	}
 	return false
 }
 
+// joinGapsLocked adds the gap that is next in the stream to the one at i.
+func (q *queue) joinGapsLocked(i int) {
+	g := q.items[i]
+	for j := i + 1; j < len(q.items); j++ {
+		o := q.items[j]
+		if o.stream != g.stream {
+			continue
+		}
+		if o.gap != nil {
+			g.gap.add(o.gap.dropped, o.gap.from, o.gap.to)
+			q.removeLocked(j)
+		}
+		return
+	}
+}
+
+func (q *queue) removeLocked(i int) {
+	end := len(q.items) - 1
+	copy(q.items[i:], q.items[i+1:])
+	q.items[end] = nil
+	q.items = q.items[:end]
+}
+
 // loseLocked puts a gap where f would have stood.
 func (q *queue) loseLocked(f *frame) {
+	f.stream.drops.Add(1)
 	for i := len(q.items) - 1; i >= 0; i-- {
 		if o := q.items[i]; o.stream == f.stream {
 			if o.gap != nil {
-				o.gap.add(f.offset)
+				o.gap.add(1, f.offset, f.offset)
 				return
 			}
 			break
@@ -337,12 +386,11 @@ func newGap(f *frame) *frame {
 		gap: &gap{dropped: 1, policy: string(f.stream.policy), from: f.offset, to: f.offset}}
 }
 
-// add counts one more missing event. A gap is one run of the stream, so the
-// offsets between from and to are all missing, except with KeepLatest, where
-// they are the outermost ones.
-func (g *gap) add(offset uint64) {
-	g.dropped++
-	g.from, g.to = min(g.from, offset), max(g.to, offset)
+// add counts more missing events. A gap is one run of the stream: all that was
+// meant for the member between from and to is missing.
+func (g *gap) add(dropped, from, to uint64) {
+	g.dropped += dropped
+	g.from, g.to = min(g.from, from), max(g.to, to)
 }
 
 // batch is what take hands out: the frames, and the slice to give back.
@@ -361,9 +409,7 @@ type batch struct {
 func (q *queue) take(b *batch, some bool) (src source, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.flooded && len(q.items) <= q.bounds.low {
-		q.floodLocked(false)
-	}
+	q.ebbLocked()
 	switch n := len(q.items); {
 	case n == 0:
 		return q.restLocked()
@@ -399,6 +445,7 @@ func (q *queue) takeSomeLocked(b *batch) {
 func (q *queue) more() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.ebbLocked()
 	if len(q.items) > 0 {
 		return true
 	}
@@ -430,6 +477,9 @@ func (q *queue) putBack(frames []*frame) {
 	waiting := append([]*frame(nil), q.items...)
 	q.resetLocked()
 	for _, f := range frames {
+		if f.gap != nil {
+			f.wire = nil // it may grow again
+		}
 		q.appendLocked(f)
 	}
 	for _, f := range waiting {
