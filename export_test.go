@@ -1,0 +1,61 @@
+package realtime
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// This file is the only door between the tests of package realtime_test and the
+// inside.
+
+// NewMemoryBroker returns the broker that a server without WithBroker has.
+func NewMemoryBroker() Broker { return newMemoryBroker() }
+
+// Check returns what is wrong with the bookkeeping of a server at rest: every
+// membership is seen from both ends, and the gauges equal the counts.
+func (s *Server) Check() error {
+	n := s.node
+	if err := n.check(); err != nil {
+		return err
+	}
+	topics, members, conns := 0, 0, 0
+	for _, count := range n.hub.all() {
+		topics, members = topics+1, members+count
+	}
+	for _, c := range n.list() {
+		if c.authenticated() {
+			conns++
+		}
+	}
+	for _, g := range []struct {
+		name      string
+		got, want float64
+	}{
+		{"topics", sum(n.metrics.topics), float64(topics)},
+		{"members", sum(n.metrics.members), float64(members)},
+		{"connections", sum(n.metrics.connections), float64(conns)},
+		{"seats", float64(n.seats.count()), float64(conns)},
+	} {
+		if g.got != g.want {
+			return fmt.Errorf("gauge %s is %v, counted %v", g.name, g.got, g.want)
+		}
+	}
+	return nil
+}
+
+// sum adds up the gauges that c collects.
+func sum(c prometheus.Collector) (total float64) {
+	r := prometheus.NewRegistry()
+	r.MustRegister(c)
+	families, err := r.Gather()
+	if err != nil {
+		return -1
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			total += m.GetGauge().GetValue()
+		}
+	}
+	return total
+}
