@@ -192,3 +192,27 @@ func codeLines(code string) string {
 	}
 	return lines.String()
 }
+
+func TestProtocolPageNamesEveryReasonAndCode(t *testing.T) {
+	page := readText(t, "docs/protocols.md")
+	for _, row := range Reasons() {
+		want := fmt.Sprintf("| `%s` | %d |", string(row.Reason), row.Code)
+		if row.Code == 0 {
+			want = "`" + string(row.Reason) + "`"
+		}
+		if !strings.Contains(page, want) {
+			t.Errorf("docs/protocols.md lacks %s", want)
+		}
+	}
+	for _, code := range []string{CodeInvalidData, CodeUnknownChannel, CodeUnknownEvent, CodeNotSubscribed,
+		CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory} {
+		if !strings.Contains(page, "| `"+code+"` |") {
+			t.Errorf("docs/protocols.md lacks the code %s", code)
+		}
+	}
+	for _, c := range append([]codec{rawCodec{}}, allCodecs...) {
+		if !strings.Contains(page, "`"+c.protocol()+"`") {
+			t.Errorf("docs/protocols.md lacks the protocol %s", c.protocol())
+		}
+	}
+}
