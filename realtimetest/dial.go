@@ -138,6 +138,11 @@ func (d *dialing) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.WriteHeader(http.StatusOK)
 		return w.response(r, io.NopCloser(&w.body)), nil
 	}
+	if w.status == 0 {
+		if err := w.readAnswer(r); err != nil {
+			return nil, err
+		}
+	}
 	near := w.near
 	for _, wrap := range d.wrap {
 		near = wrap(near)
@@ -179,6 +184,23 @@ func (w *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	near, far := net.Pipe()
 	w.near = near
 	return far, bufio.NewReadWriter(bufio.NewReader(far), bufio.NewWriter(far)), nil
+}
+
+// readAnswer takes from the connection what the handler wrote there as the answer
+// to the handshake, and not a byte more.
+func (w *answer) readAnswer(r *http.Request) error {
+	var head bytes.Buffer
+	for !bytes.HasSuffix(head.Bytes(), []byte("\r\n\r\n")) {
+		if _, err := io.CopyN(&head, w.near, 1); err != nil {
+			return err
+		}
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(&head), r)
+	if err != nil {
+		return err
+	}
+	w.status, w.sent = answer.StatusCode, answer.Header
+	return nil
 }
 
 func (w *answer) response(r *http.Request, body io.ReadCloser) *http.Response {
