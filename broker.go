@@ -3,27 +3,10 @@ package realtime
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"hash/maphash"
 	"sync"
-	"sync/atomic"
 	"time"
 )
-
-// Event is one published event on its way from the publisher through the broker
-// to the members. It is not changed once the broker has it.
-type Event struct {
-	Topic  string
-	Name   string
-	Data   json.RawMessage // valid JSON
-	Offset uint64          // set by the broker of a topic with history, else 0
-	Epoch  string          // the same
-	Time   time.Time       // when it was published
-	Except string          // id of the connection that does not get it, "" for none
-
-	key    string // KeepLatest only
-	frames [maxCodecs]atomic.Pointer[frame]
-}
 
 // Broker orders the events of topics, keeps what their retention asks for, and
 // carries them to every node that has members. The in-process broker is the

@@ -7,6 +7,16 @@ import (
 	"time"
 )
 
+// rule is a RateLimit in the arithmetic of the generic cell rate algorithm
+// (ITU-T I.371): the state of a bucket is one time, when it will be full again.
+type rule struct {
+	step  time.Duration // what one token takes to grow
+	slack time.Duration // a bucket that is full within slack has a token left
+	scope string
+	event string
+	warn  bool
+}
+
 const (
 	bucketShards = 64
 

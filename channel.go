@@ -169,7 +169,7 @@ func (ch *channel) join(t task) error {
 	}
 	kept := ch.keep(m)
 	if wake {
-		c.pool.flush(&c.transport)
+		c.pool.flush(&c.outlet)
 	}
 	if !kept {
 		c.node.hub.leave(m)

@@ -25,6 +25,56 @@ const (
 	sampling = 64
 )
 
+// outlet is the write half of one connection: its queue, and what it takes to
+// empty it into the socket.
+type outlet struct {
+	nc      net.Conn
+	raw     syscall.RawConn // nil: no descriptor of its own, writes need a goroutine
+	pool    *flushPool
+	enc     codec
+	deflate bool // permessage-deflate was agreed on
+
+	out    queue
+	failed atomic.Pointer[Reason] // why the socket takes no more bytes
+
+	rest []byte  // of a half-written frame; owned by who flushes
+	next *outlet // guarded by the pool's lock
+}
+
+// send queues f and has it written, on the caller's goroutine if nobody else is
+// writing: replies and control frames take this way. It does not block.
+func (t *outlet) send(f *frame) pushed {
+	res := t.out.push(f)
+	if res == pushWake {
+		t.pool.flush(t)
+	}
+	return res
+}
+
+// finish queues the last frames, past every bound, in place of what waits if
+// drop is set. It reports whether it was the first to do so.
+func (t *outlet) finish(drop bool, frames ...*frame) bool {
+	res, first := t.out.finish(drop, frames...)
+	if res == pushWake {
+		t.pool.flush(t)
+	}
+	return first
+}
+
+// wire returns the bytes of f for this connection.
+func (t *outlet) wire(f *frame) []byte {
+	if f.wire == nil && f.gap != nil {
+		if g := seal(t.enc, &outbound{kind: kindGap, topic: f.stream.name, gap: f.gap}); g != nil {
+			f.wire = g.wire
+		}
+	}
+	if !t.deflate || f.flat == nil {
+		return f.wire
+	}
+	f.flat.once.Do(func() { f.flat.wire = deflateFrame(f.wire) })
+	return f.flat.wire
+}
+
 // flushPool writes what waits in the queues of all connections of a server. It
 // has one list of connections with something to send and, only while there are
 // any, a few workers.
@@ -40,9 +90,9 @@ type flushPool struct {
 	last atomic.Int64 // when a publisher last wrote by itself, since base
 	busy atomic.Bool  // workers are running
 
-	mu      sync.Mutex // guards the following and transport.next
-	head    *transport
-	tail    *transport
+	mu      sync.Mutex // guards the following and outlet.next
+	head    *outlet
+	tail    *outlet
 	waiting int
 	running int
 }
@@ -53,12 +103,12 @@ func newFlushPool(m *metrics, stall time.Duration) *flushPool {
 
 // chain is a list of connections on its way into the pool.
 type chain struct {
-	head, tail *transport
+	head, tail *outlet
 	n          int
 }
 
 // add appends t, whose queue has just said pushWake.
-func (c *chain) add(t *transport) {
+func (c *chain) add(t *outlet) {
 	if c.tail == nil {
 		c.head = t
 	} else {
@@ -135,7 +185,7 @@ func (p *flushPool) workLoop() {
 
 // flush writes t's queue on the caller's goroutine, without blocking. The queue
 // has just said pushWake.
-func (p *flushPool) flush(t *transport) {
+func (p *flushPool) flush(t *outlet) {
 	if t.raw == nil {
 		go t.writeLoop()
 		return
@@ -163,7 +213,7 @@ func (p *flushPool) calm(now time.Time) bool {
 
 // flushAll writes the queues of ts, which have just said pushWake, on the
 // publisher's goroutine.
-func (p *flushPool) flushAll(ts []*transport) {
+func (p *flushPool) flushAll(ts []*outlet) {
 	if len(ts) == 0 {
 		return
 	}
@@ -198,7 +248,7 @@ var flushers = sync.Pool{New: func() any {
 
 // flush writes what waits for t and reports whether there is more by now. A
 // socket that takes no more bytes is left to a goroutine that may block.
-func (w *flusher) flush(t *transport) (again bool) {
+func (w *flusher) flush(t *outlet) (again bool) {
 	src, ok := t.out.take(&w.batch, false)
 	if !ok {
 		return false
@@ -235,7 +285,7 @@ func (w *flusher) sample() {
 
 // write returns the frames of which the socket took nothing; t.rest is then
 // what is left of the one before.
-func (w *flusher) write(t *transport, frames []*frame) (left []*frame, err error) {
+func (w *flusher) write(t *outlet, frames []*frame) (left []*frame, err error) {
 	for len(frames) > 0 {
 		n := w.fill(t, frames)
 		if w.n, w.err = 0, nil; len(w.p) > 0 {
@@ -257,7 +307,7 @@ func (w *flusher) write(t *transport, frames []*frame) (left []*frame, err error
 
 // fill points w.p at the first frames, as many as one write may hold: at one
 // frame's own bytes, or at copies in the buffer.
-func (w *flusher) fill(t *transport, frames []*frame) int {
+func (w *flusher) fill(t *outlet, frames []*frame) int {
 	first := t.wire(frames[0])
 	if len(frames) == 1 || len(first) >= coalesce {
 		w.p = first
@@ -288,10 +338,16 @@ func (w *flusher) count(m *metrics) {
 	}
 }
 
+// writeOnce writes w.p without blocking, as far as the socket takes it.
+func (w *flusher) writeOnce(fd uintptr) bool {
+	w.n, w.err = writeFD(fd, w.p)
+	return true
+}
+
 // cut finds the first of frames that was not wholly among n written bytes. It
 // keeps the rest of that one in t.rest if it was begun, and returns those that
 // were not.
-func (t *transport) cut(frames []*frame, n int) []*frame {
+func (t *outlet) cut(frames []*frame, n int) []*frame {
 	for i, f := range frames {
 		wire := t.wire(f)
 		if n < len(wire) {
@@ -309,7 +365,7 @@ func (t *transport) cut(frames []*frame, n int) []*frame {
 // writeLoop writes with calls that block, until the queue is empty: for a slow
 // peer, for a connection without a descriptor of its own (TLS, a pipe), and to
 // read events from the history, which may block, too.
-func (t *transport) writeLoop() {
+func (t *outlet) writeLoop() {
 	w := flushers.Get().(*flusher)
 	defer flushers.Put(w)
 	defer w.count(t.pool.metrics)
@@ -339,7 +395,7 @@ func (t *transport) writeLoop() {
 	}
 }
 
-func (w *flusher) writeRest(t *transport) error {
+func (w *flusher) writeRest(t *outlet) error {
 	rest := t.rest
 	if len(rest) == 0 {
 		return nil
@@ -348,7 +404,7 @@ func (w *flusher) writeRest(t *transport) error {
 	return w.block(t, rest)
 }
 
-func (w *flusher) writeBlocking(t *transport, frames []*frame) error {
+func (w *flusher) writeBlocking(t *outlet, frames []*frame) error {
 	for len(frames) > 0 {
 		n := w.fill(t, frames)
 		w.frames += n
@@ -362,7 +418,7 @@ func (w *flusher) writeBlocking(t *transport, frames []*frame) error {
 
 // block writes p. A peer that reads slowly is waited for as long as it makes
 // progress.
-func (w *flusher) block(t *transport, p []byte) error {
+func (w *flusher) block(t *outlet, p []byte) error {
 	for {
 		if err := t.nc.SetWriteDeadline(time.Now().Add(t.pool.stall)); err != nil {
 			return err
@@ -380,7 +436,7 @@ func (w *flusher) block(t *transport, p []byte) error {
 
 // fail gives up on a socket that takes no more bytes. The read loop finds the
 // reason and ends the connection.
-func (t *transport) fail(err error) {
+func (t *outlet) fail(err error) {
 	reason := ReasonConnectionLost
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		reason = ReasonSlowConsumer

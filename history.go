@@ -1,6 +1,25 @@
 package realtime
 
-import "time"
+import (
+	"encoding/json"
+	"sync/atomic"
+	"time"
+)
+
+// Event is one published event on its way from the publisher through the broker
+// to the members. It is not changed once the broker has it.
+type Event struct {
+	Topic  string
+	Name   string
+	Data   json.RawMessage // valid JSON
+	Offset uint64          // set by the broker of a topic with history, else 0
+	Epoch  string          // the same
+	Time   time.Time       // when it was published
+	Except string          // id of the connection that does not get it, "" for none
+
+	key    string // KeepLatest only
+	frames [maxCodecs]atomic.Pointer[frame]
+}
 
 // Retention says how much of a topic's stream is kept. The zero value keeps
 // nothing: the topic has no positions and no recovery.
@@ -82,9 +101,4 @@ func (l *log) read(after uint64, limit int) []*Event {
 		page[i] = l.at(skip + i)
 	}
 	return page
-}
-
-// reaches reports whether every event after offset is still there.
-func (l *log) reaches(after uint64) bool {
-	return after == l.position.Offset || after < l.position.Offset && l.count > 0 && l.at(0).Offset <= after+1
 }

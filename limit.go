@@ -75,16 +75,6 @@ func WarnOnly(l RateLimit) RateLimit {
 // keeps the arithmetic far from overflow and catches swapped arguments.
 const longestFill = 31 * 24 * time.Hour
 
-// rule is a RateLimit in the arithmetic of the generic cell rate algorithm
-// (ITU-T I.371): the state of a bucket is one time, when it will be full again.
-type rule struct {
-	step  time.Duration // what one token takes to grow
-	slack time.Duration // a bucket that is full within slack has a token left
-	scope string
-	event string
-	warn  bool
-}
-
 func (l RateLimit) rule() (rule, error) {
 	name := l.scope
 	if l.scope == scopeEvent {

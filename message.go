@@ -28,6 +28,14 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
+// Later makes the reply independent of the handler's return: what the handler
+// returns is dropped, unless it is an error, and Send answers. A client that
+// wanted no answer gets none but errors.
+func (m Message) Later() *Reply {
+	m.reply.state.CompareAndSwap(0, replyLater)
+	return m.reply
+}
+
 // Params are the parameters of a topic's name in the order of the pattern.
 type Params []Param
 

@@ -21,7 +21,6 @@ type Mount struct {
 	plain   bool    // refusals are plain HTTP
 	sources TokenSource
 	cookie  string
-	err     error // a mistake in the options, found by Server.Mount
 }
 
 // gate is what a handshake has to pass, the same for all mounts of a server.
@@ -266,7 +265,7 @@ func (h *handshake) accept(id *Identity) {
 	} else {
 		c.enter(id)
 	}
-	c.pool.flush(&c.transport)
+	c.pool.flush(&c.outlet)
 	go c.serve()
 }
 
@@ -310,7 +309,7 @@ func (h *handshake) refuse(err error) {
 	}
 	n.refusing.Add(1)
 	c.end(reason, why, nil)
-	c.pool.flush(&c.transport)
+	c.pool.flush(&c.outlet)
 	go func() {
 		defer n.refusing.Add(-1)
 		c.serve()

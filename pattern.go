@@ -20,6 +20,14 @@ type Pattern struct {
 	metrics  *metrics
 }
 
+// topicCounters are the metrics of one pattern, looked up once.
+type topicCounters struct {
+	published, deliveries counter
+	joined, drops         counter
+	recoveries            map[Recovery]counter
+	behind                counter // gaps because a member fell behind the history
+}
+
 // handling is one handler with what is counted about it.
 type handling struct {
 	call    Handler

@@ -284,7 +284,7 @@ func TestQueuePutsBackBeforeWhatWaits(t *testing.T) {
 // it is back in the queue: what is sent then is the grown one.
 func TestQueueEncodesAGapAgainAfterPutBack(t *testing.T) {
 	b := newQueueBench(dropNewest, queueBounds{messages: 1})
-	tr := &transport{enc: envelopeCodec{}}
+	tr := &outlet{enc: envelopeCodec{}}
 	b.pushAll("a1 a2")
 	var out batch
 	b.q.take(&out, false)
@@ -619,7 +619,7 @@ type streamModel struct {
 }
 
 // read takes one frame of the stream as it is on the wire.
-func (m *streamModel) read(t *testing.T, tr *transport, f *frame) {
+func (m *streamModel) read(t *testing.T, tr *outlet, f *frame) {
 	t.Helper()
 	for m.told[m.next] {
 		m.next++
@@ -668,7 +668,7 @@ func TestQueueAgainstModel(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		b := newQueueBench("", queueBounds{messages: 1 + r.IntN(24), bytes: 20 + r.IntN(400)})
-		tr := &transport{enc: envelopeCodec{}}
+		tr := &outlet{enc: envelopeCodec{}}
 		streams := make([]*stream, len(policies))
 		models := map[*stream]*streamModel{}
 		newest := make([]uint64, len(policies))

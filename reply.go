@@ -25,14 +25,6 @@ type answerer interface {
 	answer(ref string, response any, err error)
 }
 
-// Later makes the reply independent of the handler's return: what the handler
-// returns is dropped, unless it is an error, and Send answers. A client that
-// wanted no answer gets none but errors.
-func (m Message) Later() *Reply {
-	m.reply.state.CompareAndSwap(0, replyLater)
-	return m.reply
-}
-
 // Send answers the message with response, or with err if that is not nil, as if
 // the handler had returned them. It does not block and may be called from any
 // goroutine. The second answer to one message is [ErrReplied] and not sent.

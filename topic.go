@@ -26,14 +26,6 @@ type topic struct {
 	last    Position // of the newest delivered event
 }
 
-// topicCounters are the metrics of one pattern, looked up once.
-type topicCounters struct {
-	published, deliveries counter
-	joined, drops         counter
-	recoveries            map[Recovery]counter
-	behind                counter // gaps because a member fell behind the history
-}
-
 // member is one connection's membership in one topic.
 type member struct {
 	client *Client
@@ -56,7 +48,7 @@ func (t *topic) deliver(e *Event) {
 	var (
 		slow   []*Client
 		wake   chain
-		direct [inlineMembers]*transport
+		direct [inlineMembers]*outlet
 		n      int
 	)
 	t.mu.Lock()
@@ -79,11 +71,11 @@ func (t *topic) deliver(e *Event) {
 					go m.client.writeLoop()
 					continue
 				}
-				direct[n] = &m.client.transport
+				direct[n] = &m.client.outlet
 				n++
 				continue
 			}
-			if wake.add(&m.client.transport); wake.n == share {
+			if wake.add(&m.client.outlet); wake.n == share {
 				t.pool.add(&wake)
 			}
 		case pushLag:

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -20,24 +19,16 @@ import (
 // transport is one WebSocket connection after its handshake: frames in, frames
 // out. It knows nothing of topics.
 type transport struct {
-	// Set by open, never changed.
-	nc      net.Conn
-	raw     syscall.RawConn // nil: no descriptor of its own, writes need a goroutine
-	pool    *flushPool
-	enc     codec
-	deflate bool      // permessage-deflate was agreed on
-	base    time.Time // what heard counts from
-	readFn  func(fd uintptr) bool
+	outlet
 
-	out    queue
-	failed atomic.Pointer[Reason] // why the socket takes no more bytes
-	heard  atomic.Int64           // when the peer was last heard, since base
+	// Set by open, never changed.
+	base   time.Time // what heard counts from
+	readFn func(fd uintptr) bool
+
+	heard atomic.Int64 // when the peer was last heard, since base
 
 	in    frameReader // owned by the read loop
 	ended bool        // the same: the socket has ended, a read will say how
-
-	rest []byte     // of a half-written frame; owned by who flushes
-	next *transport // guarded by the pool's lock
 }
 
 // open starts on a connection that upgrade has taken over. early are the bytes
@@ -108,6 +99,19 @@ func (t *transport) waitFirst() error {
 	return nil
 }
 
+// readOnce reads into a pooled buffer, held only if there was something.
+func (t *transport) readOnce(fd uintptr) bool {
+	b := readBuffers.Get().(*readBuffer)
+	n, wait := readFD(fd, b[:])
+	if n > 0 {
+		t.in.feed(b, n)
+		return true
+	}
+	readBuffers.Put(b)
+	t.ended = !wait
+	return t.ended
+}
+
 // Read gives the frame reader what it lacks of a frame.
 func (t *transport) Read(p []byte) (int, error) {
 	n, err := t.nc.Read(p)
@@ -116,98 +120,6 @@ func (t *transport) Read(p []byte) (int, error) {
 	}
 	t.touch()
 	return n, err
-}
-
-// send queues f and has it written, on the caller's goroutine if nobody else is
-// writing: replies and control frames take this way. It does not block.
-func (t *transport) send(f *frame) pushed {
-	res := t.out.push(f)
-	if res == pushWake {
-		t.pool.flush(t)
-	}
-	return res
-}
-
-// finish queues the last frames, past every bound, in place of what waits if
-// drop is set. It reports whether it was the first to do so.
-func (t *transport) finish(drop bool, frames ...*frame) bool {
-	res, first := t.out.finish(drop, frames...)
-	if res == pushWake {
-		t.pool.flush(t)
-	}
-	return first
-}
-
-// wire returns the bytes of f for this connection.
-func (t *transport) wire(f *frame) []byte {
-	if f.wire == nil && f.gap != nil {
-		if g := seal(t.enc, &outbound{kind: kindGap, topic: f.stream.name, gap: f.gap}); g != nil {
-			f.wire = g.wire
-		}
-	}
-	if !t.deflate || f.flat == nil {
-		return f.wire
-	}
-	f.flat.once.Do(func() { f.flat.wire = deflateFrame(f.wire) })
-	return f.flat.wire
-}
-
-// deflateMin is the payload below which compression does not pay: the frame
-// gets hardly smaller and costs more CPU than its bytes.
-const deflateMin = 512
-
-// maxHeader is the longest header of a server's frame.
-const maxHeader = 10
-
-// seal encodes m into a frame, nil if the protocol has no such message.
-func seal(c codec, m *outbound) *frame {
-	buf := make([]byte, maxHeader, maxHeader+96+len(m.topic)+len(m.event)+len(m.data))
-	buf, op := c.encode(buf, m)
-	if op == frameNone {
-		return nil
-	}
-	return &frame{wire: prefix(buf, op, false)}
-}
-
-// prefix puts the header right before the payload that starts at maxHeader.
-func prefix(buf []byte, op opcode, rsv1 bool) []byte {
-	var space [maxHeader]byte
-	header := appendHeader(space[:0], op, rsv1, len(buf)-maxHeader)
-	at := maxHeader - len(header)
-	copy(buf[at:], header)
-	return buf[at:]
-}
-
-// deflateFrame returns the compressed form of a whole data frame.
-func deflateFrame(wire []byte) []byte {
-	op, payload := opcode(wire[0]&0x0f), payloadOf(wire)
-	buf := deflateMessage(make([]byte, maxHeader, maxHeader+len(payload)/2), payload)
-	if len(buf)-maxHeader >= len(payload) {
-		return wire
-	}
-	return prefix(buf, op, true)
-}
-
-// payloadOf returns the payload of a server's frame.
-func payloadOf(wire []byte) []byte {
-	switch wire[1] {
-	case 126:
-		return wire[4:]
-	case 127:
-		return wire[10:]
-	}
-	return wire[2:]
-}
-
-// closeFrame returns the frame that ends a connection.
-func closeFrame(code int, text string) *frame {
-	payload := closePayload(code, text)
-	return &frame{wire: append(appendHeader(nil, frameClose, false, len(payload)), payload...)}
-}
-
-// pong returns the answer to a ping.
-func pong(payload []byte) *frame {
-	return &frame{wire: append(appendHeader(nil, framePong, false, len(payload)), payload...)}
 }
 
 // upgraded is what remains of a handshake: nothing of the request but copies.
