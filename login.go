@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -59,7 +60,7 @@ func (c *conn) authenticatedAs(id *Identity, ref string) *outbound {
 func (c *conn) refresh(in inbound) {
 	id, err := c.identify(in.data)
 	c.flight.add(noteAuth, "", 0)
-	if err == nil && id.User != c.User() {
+	if err == nil && (id.User != c.User() || id.Tenant != c.Identity().Tenant) {
 		err = Reject("The token is for another user")
 	}
 	if err != nil {
@@ -73,7 +74,11 @@ func (c *conn) refresh(in inbound) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, ch := range c.channels {
-		ch.postLocked(task{kind: taskRecheck})
+		// One that waits already will see the newest identity: a client that
+		// refreshes while a handler is stuck must not fill the mailbox.
+		if !slices.ContainsFunc(ch.box, func(t task) bool { return t.kind == taskRecheck }) {
+			ch.postLocked(task{kind: taskRecheck})
+		}
 	}
 }
 
