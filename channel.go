@@ -160,16 +160,19 @@ func (ch *channel) join(t task) error {
 		return err
 	}
 	m := &member{client: &c.Client}
-	wake := false
+	res := pushQueued
 	err = c.node.hub.join(c.Context(), ch.pattern, ch.name, m, t.recover, func(j joined) {
-		wake = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, joined: &j})
+		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, joined: &j})
 	})
 	if err != nil {
 		return err
 	}
 	kept := ch.keep(m)
-	if wake {
+	switch res {
+	case pushWake:
 		c.pool.flush(&c.outlet)
+	case pushSlow: // without its answer the client would wait for ever
+		c.end(ReasonSlowConsumer, nil, nil)
 	}
 	if !kept {
 		c.node.hub.leave(m)
@@ -181,9 +184,11 @@ func (ch *channel) join(t task) error {
 }
 
 // admit queues the answer to a join. It is called under the topic's lock.
-func (ch *channel) admit(m *outbound) (wake bool) {
-	f := seal(ch.conn.enc, m)
-	return f != nil && ch.conn.out.push(f) == pushWake
+func (ch *channel) admit(m *outbound) pushed {
+	if f := seal(ch.conn.enc, m); f != nil {
+		return ch.conn.out.push(f)
+	}
+	return pushQueued
 }
 
 func (ch *channel) startJoin() {
@@ -208,14 +213,20 @@ func (ch *channel) keep(m *member) bool {
 func (ch *channel) endJoin() {
 	c := ch.conn
 	c.mu.Lock()
-	held := ch.held
-	ch.joining, ch.held = false, nil
-	joined := ch.member != nil
-	c.mu.Unlock()
-	for _, f := range held {
-		if joined && c.send(f) == pushSlow {
-			c.end(ReasonSlowConsumer, nil, nil)
+	wake, slow := false, false
+	for _, f := range ch.held {
+		if ch.member != nil {
+			res := c.out.push(f)
+			wake, slow = wake || res == pushWake, slow || res == pushSlow
 		}
+	}
+	ch.joining, ch.held = false, nil
+	c.mu.Unlock()
+	if wake {
+		c.pool.flush(&c.transport)
+	}
+	if slow {
+		c.end(ReasonSlowConsumer, nil, nil)
 	}
 }
 
@@ -286,7 +297,7 @@ func (ch *channel) expel(why *Error) bool {
 
 // recheck asks the join function again, under the identity of a fresh token.
 func (ch *channel) recheck() {
-	if ch.pattern.join == nil || !ch.joined() {
+	if ch.pattern.join == nil || ch.name == globalTopic || !ch.joined() {
 		return
 	}
 	m := Message{Topic: ch.name, Event: "auth", Data: []byte("null"), params: ch.params}
@@ -367,7 +378,7 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 // clientError returns what the client may see of err, and logs what it may not.
 func (ch *channel) clientError(err error, what string) *Error {
 	e := clientError(err)
-	if e.Code != string(ReasonInternal) || errors.Is(err, context.Canceled) {
+	if e.Code != string(ReasonInternal) || errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
 		return e
 	}
 	attrs := []any{"conn", ch.conn.id, "user", ch.conn.User(), "topic", ch.name, "in", what, "error", err}

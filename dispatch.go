@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -205,13 +206,14 @@ func (c *conn) dropLocked(gone *channel) {
 	}
 }
 
-// leaveAll ends every membership. The mailboxes are emptied; a handler that runs
+// leaveAll ends every membership. The mailboxes are emptied, but for memberships
+// whose end the host has yet to hear of; a handler that runs
 // finds its context ended.
 func (c *conn) leaveAll() {
 	c.mu.Lock()
 	channels := append([]*channel(nil), c.channels...)
 	for _, ch := range channels {
-		ch.box = nil
+		ch.box = slices.DeleteFunc(ch.box, func(t task) bool { return t.kind != taskLeft })
 	}
 	why := c.reason
 	c.mu.Unlock()

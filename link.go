@@ -58,12 +58,22 @@ func (c *conn) pushOn(m *outbound) error {
 		c.mu.Unlock()
 		return fmt.Errorf("%w: %q", ErrNotJoined, m.topic)
 	case ch.joining:
-		ch.held = append(ch.held, f)
+		slow := len(ch.held) >= c.node.bounds.messages
+		if !slow {
+			ch.held = append(ch.held, f)
+		}
 		c.mu.Unlock()
+		if slow {
+			c.end(ReasonSlowConsumer, nil, nil)
+			return ErrClosed
+		}
 		return nil
 	}
+	res := c.out.push(f) // under the lock: nothing follows the end of a membership
 	c.mu.Unlock()
-	switch c.send(f) {
+	switch res {
+	case pushWake:
+		c.pool.flush(&c.transport)
 	case pushSlow:
 		c.end(ReasonSlowConsumer, nil, nil)
 		return ErrClosed
@@ -86,6 +96,9 @@ func (l *clientLink) subscribe(ctx context.Context, topic string) error {
 	case c.reason != "":
 		c.mu.Unlock()
 		return ErrClosed
+	case here != nil && (here.member != nil || here.joining): // a handler of topic's own would wait for itself
+		c.mu.Unlock()
+		return errAlready
 	case here != nil:
 		ch = here
 	default:
