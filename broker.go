@@ -56,6 +56,11 @@ type brokerTopic struct {
 // nothing; after it, it is told to reload.
 const forget = 24 * time.Hour
 
+// forgetUnused is the same for a topic that never had an event. It is short,
+// since clients make such topics by joining them: a day of joins under made-up
+// names would be gigabytes.
+const forgetUnused = 5 * time.Minute
+
 func newMemoryBroker() *memoryBroker {
 	b := &memoryBroker{seed: maphash.MakeSeed()}
 	for i := range b.shards {
@@ -105,6 +110,14 @@ func (t *brokerTopic) history(keep Retention) *log {
 	return t.log
 }
 
+// remembered is how long the position outlives the last event.
+func (l *log) remembered() time.Duration {
+	if l.position.Offset == 0 {
+		return forgetUnused
+	}
+	return forget
+}
+
 // find returns the topic; with create it is made if it is not there.
 func (b *memoryBroker) find(topic string, create bool) *brokerTopic {
 	s := b.shard(topic)
@@ -136,7 +149,7 @@ func (s *brokerShard) sweepLocked(now time.Time) {
 		if t.log != nil {
 			t.log.trim(t.keep, now)
 		}
-		if len(t.delivers) == 0 && (t.log == nil || t.log.count == 0 && now.Sub(t.log.touched) > forget) {
+		if len(t.delivers) == 0 && (t.log == nil || t.log.count == 0 && now.Sub(t.log.touched) > t.log.remembered()) {
 			t.gone = true
 			delete(s.topics, name)
 		}

@@ -223,7 +223,7 @@ func (ch *channel) endJoin() {
 	ch.joining, ch.held = false, nil
 	c.mu.Unlock()
 	if wake {
-		c.pool.flush(&c.transport)
+		c.pool.flush(&c.outlet)
 	}
 	if slow {
 		c.end(ReasonSlowConsumer, nil, nil)

@@ -180,9 +180,16 @@ func (t *topic) await(ctx context.Context) error {
 	}
 }
 
+// subscribeTime is how long a broker may take to subscribe.
+const subscribeTime = 10 * time.Second
+
 // open subscribes t to the broker. Others who want to join meanwhile wait.
 func (h *hub) open(ctx context.Context, t *topic) {
 	defer close(t.ready)
+	// Others wait for the same subscription: the first one's connection may end
+	// meanwhile without failing theirs.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), subscribeTime)
+	defer cancel()
 	from, stop, err := h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.deliver)
 	if err != nil {
 		h.metrics.brokerErrors.Inc()

@@ -73,7 +73,7 @@ func (c *conn) pushOn(m *outbound) error {
 	c.mu.Unlock()
 	switch res {
 	case pushWake:
-		c.pool.flush(&c.transport)
+		c.pool.flush(&c.outlet)
 	case pushSlow:
 		c.end(ReasonSlowConsumer, nil, nil)
 		return ErrClosed

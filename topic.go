@@ -33,7 +33,7 @@ type member struct {
 
 	// Guarded by the topic's lock.
 	at      int    // index in topic.members
-	cursor  uint64 // with behind: the last event that the member got
+	cursor  uint64 // the last event that it got from the history, which may be ahead of deliver
 	behind  bool   // it reads from the history instead of the live stream
 	removed bool   // it has left
 }
@@ -54,10 +54,10 @@ func (t *topic) deliver(e *Event) {
 	t.mu.Lock()
 	inline := len(t.members) <= inlineMembers && t.pool.calm(e.Time)
 	if e.Offset > 0 {
-		t.last = Position{Epoch: e.Epoch, Offset: e.Offset}
+		t.advanceLocked(Position{Epoch: e.Epoch, Offset: e.Offset})
 	}
 	for _, m := range t.members {
-		if m.behind || e.Except != "" && m.client.id == e.Except {
+		if m.behind || e.Offset > 0 && e.Offset <= m.cursor || e.Except != "" && m.client.id == e.Except {
 			continue
 		}
 		f := e.frame(m.client.enc, &t.stream)
@@ -91,6 +91,16 @@ func (t *topic) deliver(e *Event) {
 	for _, c := range slow {
 		c.link.disconnect(ReasonSlowConsumer, nil)
 	}
+}
+
+// advanceLocked notes the position of a new event. Cursors are of one epoch.
+func (t *topic) advanceLocked(p Position) {
+	if p.Epoch != t.last.Epoch {
+		for _, m := range t.members {
+			m.cursor = 0
+		}
+	}
+	t.last = p
 }
 
 // frame returns e as c encodes it, encoded once for all members.
@@ -148,7 +158,9 @@ func (m *member) refill() (frames []*frame, more bool) {
 	if m.removed {
 		return nil, false // nothing follows the end of a membership
 	}
-	m.cursor = cursor
+	if t.last.Epoch == last.Epoch {
+		m.cursor = cursor
+	}
 	return frames, true
 }
 
