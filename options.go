@@ -259,7 +259,8 @@ func WithInvalidMessages(n int) Option {
 // whichever comes first; then the topic's [Overflow] policy decides. The default
 // is 256 messages and 1 MiB: seconds of a lively topic, and a bound on what a
 // stalled client costs. One message larger than bytes still passes an empty
-// queue.
+// queue. Replies and other messages that belong to no topic have as much again,
+// and then close the connection.
 func WithQueue(messages, bytes int) Option {
 	return func(c *config) error {
 		if messages < 1 || bytes < 1 {

@@ -128,7 +128,7 @@ func (q *queue) push(f *frame) pushed {
 	if q.ending {
 		return pushClosed
 	}
-	if len(q.items) >= q.bounds.messages || q.overBytesLocked(f) {
+	if q.fullLocked(f) {
 		if done, res := q.overflowLocked(f); done {
 			return res
 		}
@@ -292,10 +292,22 @@ func (q *queue) overflowLocked(f *frame) (done bool, res pushed) {
 	return true, pushWake
 }
 
-// overBytesLocked reports whether f is over the bound in bytes. A queue without
-// bytes takes a frame of any size, or it would never be sent.
-func (q *queue) overBytesLocked(f *frame) bool {
-	return q.bytes > 0 && q.bytes+len(f.wire) > q.bounds.bytes
+// fullLocked reports whether f is over a bound. A queue without bytes takes a
+// frame of any size, or it would never be sent.
+//
+// What belongs to no topic gets as much room again. A policy that drops keeps
+// the queue of a slow client at its bound: else the first ping or reply would
+// close it as a slow consumer, which the policy is there to avoid.
+func (q *queue) fullLocked(f *frame) bool {
+	room := 1
+	if f.stream == nil {
+		room = 2
+	}
+	return len(q.items) >= room*q.bounds.messages || q.overBytesLocked(f, room)
+}
+
+func (q *queue) overBytesLocked(f *frame, room int) bool {
+	return q.bytes > 0 && q.bytes+len(f.wire) > room*q.bounds.bytes
 }
 
 // makeRoomLocked evicts events of f's stream, one at least, until there is room
@@ -306,7 +318,7 @@ func (q *queue) makeRoomLocked(f *frame) bool {
 	if !q.evictLocked(f.stream, sameKey) && !q.evictLocked(f.stream, oldest) {
 		return false
 	}
-	for q.overBytesLocked(f) {
+	for q.overBytesLocked(f, 1) {
 		if !q.evictLocked(f.stream, oldest) {
 			return false
 		}
