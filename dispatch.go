@@ -253,16 +253,20 @@ func (ch *channel) page(in inbound) {
 }
 
 func parsePage(data json.RawMessage) (from uint64, limit int, e *Error) {
-	var q struct {
-		From  *uint64 `json:"from"`
-		Limit *int    `json:"limit"`
+	var q struct{ From, Limit *uint64 }
+	var fields map[string]json.RawMessage // the keys' case counts, which a struct would not mind
+	err := json.Unmarshal(data, &fields)
+	for name, to := range map[string]**uint64{"from": &q.From, "limit": &q.Limit} {
+		if value, ok := fields[name]; ok && err == nil {
+			err = json.Unmarshal(value, to)
+		}
 	}
-	if err := json.Unmarshal(data, &q); err != nil || q.Limit != nil && *q.Limit < 1 {
+	if err != nil || q.Limit != nil && *q.Limit < 1 {
 		return 0, 0, &Error{Code: CodeInvalidData, Text: `history wants {"from":offset,"limit":1 to 100}`, Retry: RetryNever}
 	}
 	limit = pageLimit
 	if q.Limit != nil {
-		limit = min(*q.Limit, pageLimit)
+		limit = int(min(*q.Limit, pageLimit))
 	}
 	if q.From != nil {
 		from = *q.From

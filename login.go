@@ -32,13 +32,12 @@ func (c *conn) login(in inbound) {
 
 // identify has the authenticator look at the token in an auth message.
 func (c *conn) identify(data json.RawMessage) (*Identity, error) {
-	var m struct {
-		Token string `json:"token"`
-	}
-	if err := json.Unmarshal(data, &m); err != nil || m.Token == "" {
+	var token string // the key's case counts, which a struct would not mind
+	m, err := parseClaims(data)
+	if err != nil || m.text("token", &token) != nil || token == "" {
 		return nil, &Error{Code: string(ReasonTokenInvalid), Text: `auth wants {"token":"…"}`, Retry: RetryNewToken}
 	}
-	cred, err := boundCredential(TokenMessage, m.Token)
+	cred, err := boundCredential(TokenMessage, token)
 	if err != nil {
 		return nil, err
 	}
