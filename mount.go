@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -237,7 +238,9 @@ func (h *handshake) identify(cred credential) (*Identity, error) {
 	if cred.source == TokenTicket {
 		return h.m.gate.tickets.redeem(h.r.Context(), cred.token)
 	}
-	id, err := n.authenticate(h.r, cred)
+	ctx, cancel := context.WithTimeout(h.r.Context(), n.authTime)
+	defer cancel()
+	id, err := n.authenticate(h.r.WithContext(ctx), cred)
 	if err == nil || cred.token != "" || !h.m.sources.has(TokenMessage) || h.m.gate.noAuth {
 		return id, err
 	}

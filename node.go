@@ -97,6 +97,13 @@ func (n *node) list() []*conn {
 	return append([]*conn(nil), n.conns...)
 }
 
+// size returns how many connections there are.
+func (n *node) size() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.conns)
+}
+
 // of returns the connections of a user.
 func (n *node) of(user string) []*conn { return n.seats.of(user) }
 

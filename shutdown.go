@@ -130,7 +130,7 @@ func (s *Server) Health() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		json.NewEncoder(w).Encode(map[string]any{
-			"status": status, "connections": len(n.list()), "topics": topics, "members": members,
+			"status": status, "connections": n.size(), "topics": topics, "members": members,
 			"goroutines": runtime.NumGoroutine(), "uptime_ms": time.Since(n.base).Milliseconds(),
 			"authenticator": !s.main.gate.noAuth,
 		})
