@@ -125,7 +125,8 @@ func TestQueueAtItsBoundFollowsThePolicy(t *testing.T) {
 		{"bytes at the bound fit", closeSlow, queueBounds{messages: 9, bytes: 30}, "a1 a2 a3", "a1 a2 a3", pushQueued, 0},
 		{"one giant goes alone", closeSlow, queueBounds{messages: 9, bytes: 25}, "a1*99", "a1", pushWake, 0},
 		{"no second giant", closeSlow, queueBounds{messages: 9, bytes: 25}, "a1*99 a2*99", "a1", pushSlow, 0},
-		{"a reply has no policy", dropOldest, four, "a1 a2 a3 a4 -1", "a1 a2 a3 a4", pushSlow, 0},
+		{"a reply has as much room again", dropOldest, four, "a1 a2 a3 a4 -1", "a1 a2 a3 a4 -1", pushQueued, 0},
+		{"a reply has no policy", dropOldest, four, "a1 a2 a3 a4 -1 -2 -3 -4 -5", "a1 a2 a3 a4 -1 -2 -3 -4", pushSlow, 0},
 		{"CatchUp lags", catchUp, four, "a1 a2 a3 a4 a5", "a1 a2 a3 a4", pushLag, 0},
 		{"CatchUp in bytes", catchUp, queueBounds{messages: 9, bytes: 25}, "a1 a2 a3", "a1 a2", pushLag, 0},
 
