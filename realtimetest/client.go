@@ -33,6 +33,7 @@ type Client struct {
 	news     chan struct{}
 	inbox    []Message // in order, without the greeting and the closing
 	seen     int
+	flat     bool // the server was heard to speak it
 	greeting *Message
 	closing  *Message
 	end      error // why reading ended
@@ -84,23 +85,27 @@ func (c *Client) readLoop() {
 
 func (c *Client) parse(kind websocket.MessageType, p []byte) Message {
 	m := Message{Text: string(p)}
-	if kind != websocket.MessageText {
-		return m
-	}
-	if c.flat() {
-		var head struct{ Type string }
-		if json.Unmarshal(p, &head) == nil {
-			m.Channel, m.Type, m.Data = "global", head.Type, p
-		}
-		return m
-	}
-	if json.Unmarshal(p, &m) != nil {
+	if kind != websocket.MessageText || json.Unmarshal(p, &m) != nil {
 		return Message{Text: string(p)}
+	}
+	if m.Channel == "" && m.Type != "" { // realtime.v1 always names a channel
+		c.mu.Lock()
+		c.flat = true
+		c.mu.Unlock()
+	}
+	if c.isFlat() {
+		return Message{Channel: "global", Type: m.Type, Data: p, Text: string(p)}
 	}
 	return m
 }
 
-func (c *Client) flat() bool { return c.Protocol() == "realtime.flat" }
+// isFlat reports whether the client speaks realtime.flat: because it was asked
+// for, or because the server does so by default.
+func (c *Client) isFlat() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flat || c.Protocol() == "realtime.flat"
+}
 
 func (c *Client) keep(m Message) {
 	c.mu.Lock()
@@ -190,7 +195,7 @@ func (c *Client) Send(text string) {
 func (c *Client) Push(topic, event string, data any) (ref string) {
 	c.t.Helper()
 	fields := map[string]any{}
-	if c.flat() {
+	if c.isFlat() {
 		text, err := json.Marshal(data)
 		if err == nil {
 			err = json.Unmarshal(text, &fields)
