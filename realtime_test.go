@@ -3,7 +3,10 @@ package realtime_test
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 
@@ -92,4 +95,21 @@ func TestPublishReachesEveryMember(t *testing.T) { // S4.2, S2.7
 
 func TestTheInProcessBrokerConforms(t *testing.T) {
 	realtimetest.Broker(t, realtime.NewMemoryBroker)
+}
+
+// textLogger writes lines to w.
+func textLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// openConnections returns how many connections the server says it has.
+func openConnections(t testing.TB, s *realtime.Server) int {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.Health().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	var told struct{ Connections int }
+	if err := json.Unmarshal(w.Body.Bytes(), &told); err != nil {
+		t.Fatal(err)
+	}
+	return told.Connections
 }
