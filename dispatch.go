@@ -23,7 +23,8 @@ func (dispatcher) receive(c *conn, payload []byte, binary bool) {
 	if !c.withinRate(&in) {
 		return
 	}
-	if fail != nil && fail.Code == string(ReasonInvalidMessage) {
+	undecodable := fail != nil && fail.Code == string(ReasonInvalidMessage)
+	if undecodable && c.authenticated() {
 		c.undecodable(fail)
 		return
 	}
@@ -32,7 +33,7 @@ func (dispatcher) receive(c *conn, payload []byte, binary bool) {
 	case in.op == opPing:
 		c.tell(&outbound{kind: kindPong, topic: in.topic, ref: in.ref, data: in.data})
 	case !c.authenticated():
-		c.receiveFirst(in)
+		c.receiveFirst(in) // which an undecodable one ends, too
 	case in.op == opAnswer:
 		c.node.asks.answer(c, in.ref, in.data)
 	default:
