@@ -207,7 +207,7 @@ func TestAWrapperWithUnwrapIsSeenThrough(t *testing.T) {
 }
 
 func TestAWrapperWithoutUnwrapIsNamed(t *testing.T) {
-	var log strings.Builder
+	var log lines
 	s := newServer(t, realtime.WithLogger(textLogger(&log)))
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(hiding{w}, r) })
 	if answer := realtimetest.Refused(t, h); answer.StatusCode != http.StatusInternalServerError {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -112,4 +114,22 @@ func openConnections(t testing.TB, s *realtime.Server) int {
 		t.Fatal(err)
 	}
 	return told.Connections
+}
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex // guards the following
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
