@@ -28,6 +28,7 @@ type asks struct {
 
 // question waits for the answers of several connections.
 type question struct {
+	topic   string
 	answers []Answer
 	index   map[*conn]int // those who have not answered yet
 	done    chan struct{} // closed when nobody is left
@@ -37,7 +38,7 @@ type question struct {
 // answered or ctx ends. The answers are in the order of cs.
 func (a *asks) ask(ctx context.Context, cs []*conn, m *outbound) []Answer {
 	m.ask = newID()
-	q := a.start(m.ask, cs)
+	q := a.start(m.ask, m.topic, cs)
 	for i, c := range cs {
 		var err error
 		if !c.enc.answers() {
@@ -56,8 +57,8 @@ func (a *asks) ask(ctx context.Context, cs []*conn, m *outbound) []Answer {
 	return a.finish(m.ask, q, ctx.Err())
 }
 
-func (a *asks) start(id string, cs []*conn) *question {
-	q := &question{answers: make([]Answer, len(cs)), index: make(map[*conn]int, len(cs)), done: make(chan struct{})}
+func (a *asks) start(id, topic string, cs []*conn) *question {
+	q := &question{topic: topic, answers: make([]Answer, len(cs)), index: make(map[*conn]int, len(cs)), done: make(chan struct{})}
 	for i, c := range cs {
 		q.answers[i].Client = &c.Client
 		q.index[c] = i
@@ -97,18 +98,19 @@ func (a *asks) answer(c *conn, id string, data json.RawMessage) {
 	a.settle(id, c, Answer{Client: &c.Client, Data: data})
 }
 
-// drop settles all that c still owes: it is gone.
-func (a *asks) drop(c *conn) {
+// drop settles, with why, what c still owes on topic, which it has left; "" stands
+// for every topic.
+func (a *asks) drop(c *conn, topic string, why error) {
 	a.mu.Lock()
 	var owed []string
 	for id, q := range a.open {
-		if _, ok := q.index[c]; ok {
+		if _, ok := q.index[c]; ok && (topic == "" || q.topic == topic) {
 			owed = append(owed, id)
 		}
 	}
 	a.mu.Unlock()
 	for _, id := range owed {
-		a.settle(id, c, Answer{Client: &c.Client, Err: ErrClosed})
+		a.settle(id, c, Answer{Client: &c.Client, Err: why})
 	}
 }
 

@@ -278,12 +278,18 @@ func (ch *channel) leave(why Reason) bool {
 	if m != nil && idle {
 		c.dropLocked(ch)
 	}
+	gone := ErrNotJoined
+	if c.reason != "" {
+		gone = ErrClosed
+	}
 	c.mu.Unlock()
 	if m == nil {
 		return false
 	}
 	c.flight.add(noteLeft, ch.pattern.text, 0)
-	return c.node.hub.leave(m)
+	left := c.node.hub.leave(m)
+	c.node.asks.drop(c, ch.name, gone)
+	return left
 }
 
 // expel ends the membership for the server's reasons and tells the client.

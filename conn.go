@@ -280,7 +280,7 @@ func (c *conn) forget() {
 	n := c.node
 	n.wheel.cancel(&c.entry)
 	n.remove(c)
-	n.asks.drop(c)
+	n.asks.drop(c, "", ErrClosed)
 	if c.meter != nil {
 		c.meter.close()
 	}
