@@ -349,7 +349,9 @@ const quiet = time.Second
 
 // shrink has the read loop of a connection that has become quiet start over.
 func (c *conn) shrink(now time.Time) {
-	if c.raw != nil && c.silence(now) >= quiet && c.deep.CompareAndSwap(true, false) {
+	c.mu.Lock() // the deadline of an end comes later then, and stays
+	defer c.mu.Unlock()
+	if c.reason == "" && c.raw != nil && c.silence(now) >= quiet && c.deep.CompareAndSwap(true, false) {
 		c.nudge()
 	}
 }

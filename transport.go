@@ -28,7 +28,7 @@ type transport struct {
 	heard atomic.Int64 // when the peer was last heard, since base
 
 	in    frameReader // owned by the read loop
-	ended bool        // the same: the socket has ended, a read will say how
+	early []byte      // the same: came with the handshake and was not read yet
 }
 
 // open starts on a connection that upgrade has taken over. early are the bytes
@@ -39,10 +39,7 @@ func (t *transport) open(up *upgraded, limit int64) {
 	if t.raw != nil {
 		t.readFn = t.readOnce
 	}
-	if len(up.early) > 0 {
-		b := readBuffers.Get().(*readBuffer)
-		t.in.feed(b, copy(b[:], up.early))
-	}
+	t.early = up.early
 	t.touch()
 }
 
@@ -61,9 +58,13 @@ func (t *transport) wait() error {
 		return nil
 	}
 	var err error
-	if t.raw == nil {
+	switch {
+	case len(t.early) > 0:
+		b := readBuffers.Get().(*readBuffer)
+		t.in.feed(b, t.readEarly(b[:]))
+	case t.raw == nil:
 		err = t.waitFirst()
-	} else {
+	default:
 		err = t.raw.Read(t.readFn)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && t.resume() {
@@ -87,6 +88,15 @@ func (t *transport) resume() bool {
 	return !t.out.isEnding()
 }
 
+// readEarly moves what came with the handshake into p.
+func (t *transport) readEarly(p []byte) int {
+	n := copy(p, t.early)
+	if t.early = t.early[n:]; len(t.early) == 0 {
+		t.early = nil
+	}
+	return n
+}
+
 // waitFirst waits for one byte, so that no buffer is held meanwhile.
 func (t *transport) waitFirst() error {
 	var first [1]byte
@@ -108,12 +118,14 @@ func (t *transport) readOnce(fd uintptr) bool {
 		return true
 	}
 	readBuffers.Put(b)
-	t.ended = !wait
-	return t.ended
+	return !wait // the socket has ended: a read will say how
 }
 
 // Read gives the frame reader what it lacks of a frame.
 func (t *transport) Read(p []byte) (int, error) {
+	if len(t.early) > 0 {
+		return t.readEarly(p), nil
+	}
 	n, err := t.nc.Read(p)
 	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && t.resume() {
 		n, err = t.nc.Read(p) // a nudge came too late
