@@ -402,7 +402,7 @@ func TestWaitingFramesShareAWrite(t *testing.T) {
 	}()
 	w := flushers.Get().(*flusher)
 	w.batch.frames = append([]*frame(nil), tr.out.items...)
-	if err := w.writeBlocking(tr, w.batch.frames); err != nil {
+	if err := w.writeBlocking(&tr.outlet, w.batch.frames); err != nil {
 		t.Fatal(err)
 	}
 	<-done
@@ -413,7 +413,7 @@ func TestWaitingFramesShareAWrite(t *testing.T) {
 }
 
 func TestCutFindsTheFrameThatWasNotWhollyWritten(t *testing.T) {
-	tr := &transport{enc: envelopeCodec{}}
+	tr := &outlet{enc: envelopeCodec{}}
 	frames := []*frame{{wire: []byte("aaa")}, {wire: []byte("bb")}, {wire: []byte("cccc")}}
 	for n, want := range []struct {
 		left int

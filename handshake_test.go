@@ -239,6 +239,9 @@ func TestBytesBehindTheHandshakeAreRead(t *testing.T) { // envelope.md section 1
 		w := &preloaded{httptest.NewRecorder(), far, strings.NewReader(string(early))}
 		s.ServeHTTP(w, upgradeRequest())
 		r := bufio.NewReader(near)
+		if answer, err := http.ReadResponse(r, nil); err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("answer %v, %v, want 101", answer, err)
+		}
 		for _, want := range []string{"connected", "subscription_success"} {
 			head := make([]byte, 2)
 			readFull(t, r, head)

@@ -32,10 +32,11 @@ type member struct {
 	topic  *topic // nil while not joined
 
 	// Guarded by the topic's lock.
-	at      int    // index in topic.members
-	cursor  uint64 // the last event that it got from the history, which may be ahead of deliver
-	behind  bool   // it reads from the history instead of the live stream
-	removed bool   // it has left
+	at      int      // index in topic.members
+	cursor  uint64   // the last event that it got from the history, which may be ahead of deliver
+	replay  []*Event // with behind: what it recovers, read when it joined
+	behind  bool     // it reads from the history instead of the live stream
+	removed bool     // it has left
 }
 
 // inlineMembers is how many members a topic may have for its events to be
@@ -143,11 +144,16 @@ func (m *member) refill() (frames []*frame, more bool) {
 	if !gone && cursor >= last.Offset {
 		m.behind, gone = false, true
 	}
+	events := m.replay[:min(len(m.replay), refillEvents)]
+	m.replay = m.replay[len(events):]
 	t.mu.Unlock()
 	if gone {
 		return nil, false
 	}
-	events, _, err := t.broker.Read(context.Background(), t.name, t.pattern.keep, cursor, refillEvents)
+	var err error
+	if len(events) == 0 {
+		events, _, err = t.broker.Read(context.Background(), t.name, t.pattern.keep, cursor, refillEvents)
+	}
 	if err != nil {
 		m.client.link.disconnect(ReasonInternal, nil)
 		return nil, false
@@ -195,7 +201,7 @@ func (m *member) framesOf(events []*Event, cursor, last uint64) ([]*frame, uint6
 // in the stream is taken and before any event of it: it queues the answer, and
 // must not block.
 func (t *topic) join(ctx context.Context, m *member, from *Position, admit func(joined)) error {
-	reaches, err := t.reaches(ctx, from)
+	missed, reaches, err := t.missed(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -209,21 +215,24 @@ func (t *topic) join(ctx context.Context, m *member, from *Position, admit func(
 	}
 	admit(outcome)
 	if outcome.recovery == RecoveryReplayed {
+		m.replay = missed
 		m.lagLocked(from.Offset)
 	}
 	return nil
 }
 
-// reaches asks the broker whether all events after from are still there.
-func (t *topic) reaches(ctx context.Context, from *Position) (bool, error) {
+// missed returns the events after from, and whether those are all that there
+// were. They are read before the client is promised a replay, so that what is
+// published meanwhile cannot push them out of the history.
+func (t *topic) missed(ctx context.Context, from *Position) (events []*Event, reaches bool, err error) {
 	if from == nil || !t.pattern.keep.Keeps() {
-		return false, nil
+		return nil, false, nil
 	}
-	events, newest, err := t.broker.Read(ctx, t.name, t.pattern.keep, from.Offset, 1)
+	events, newest, err := t.broker.Read(ctx, t.name, t.pattern.keep, from.Offset, t.pattern.keep.Size)
 	if err != nil {
-		return false, fmt.Errorf("read history of %s: %w", t.name, err)
+		return nil, false, fmt.Errorf("read history of %s: %w", t.name, err)
 	}
-	return newest.Epoch == from.Epoch && from.Offset <= newest.Offset &&
+	return events, newest.Epoch == from.Epoch && from.Offset <= newest.Offset &&
 		(from.Offset == newest.Offset || len(events) > 0 && events[0].Offset == from.Offset+1), nil
 }
 
@@ -261,7 +270,7 @@ func (t *topic) leave(m *member) bool {
 	if cap(t.members) > 64 && len(t.members) < cap(t.members)/4 {
 		t.members = append(make([]*member, 0, cap(t.members)/2), t.members...)
 	}
-	m.removed, m.behind = true, false
+	m.removed, m.behind, m.replay = true, false, nil
 	return true
 }
 

@@ -336,7 +336,7 @@ func TestManyEarlyBytesAreAllRead(t *testing.T) {
 			}
 			stream := manyPings(300)
 			n := min(early, len(stream))
-			tr := &transport{enc: envelopeCodec{}, base: time.Now()}
+			tr := &transport{outlet: outlet{enc: envelopeCodec{}}, base: time.Now()}
 			tr.open(&upgraded{nc: near, early: stream[:n:n]}, 1<<16)
 			go far.Write(stream[n:])
 			for i := range 300 {
@@ -379,7 +379,7 @@ func tcpPair(t testing.TB) (server, client net.Conn) {
 
 // newLooseTransport is a transport without a connection's read loop.
 func newLooseTransport(nc net.Conn, stall time.Duration) *transport {
-	tr := &transport{pool: newFlushPool(newMetrics(), stall), enc: envelopeCodec{}, base: time.Now()}
+	tr := &transport{outlet: outlet{pool: newFlushPool(newMetrics(), stall), enc: envelopeCodec{}}, base: time.Now()}
 	tr.out.bounds = &queueBounds{messages: 256, bytes: 1 << 20}
 	tr.open(&upgraded{nc: nc}, 1<<16)
 	return tr
@@ -580,9 +580,9 @@ func TestFramePrefixIsRightBeforeThePayload(t *testing.T) {
 }
 
 func TestFrameIsCompressedOnceAndOnlyIfThatHelps(t *testing.T) {
-	plain := &transport{enc: envelopeCodec{}}
-	one := &transport{enc: envelopeCodec{}, deflate: true}
-	two := &transport{enc: envelopeCodec{}, deflate: true}
+	plain := &outlet{enc: envelopeCodec{}}
+	one := &outlet{enc: envelopeCodec{}, deflate: true}
+	two := &outlet{enc: envelopeCodec{}, deflate: true}
 	f := textFrame('a', 5000)
 	f.flat = &squeezed{}
 	if got := plain.wire(f); &got[0] != &f.wire[0] {
