@@ -24,7 +24,7 @@ type Identity struct {
 	Claims  json.RawMessage // the token's payload as it came, nil without a token
 }
 
-// HasScope reports whether the identity's token carries scope.
+// HasScope reports whether the identity's token carries scope, letter for letter.
 func (id *Identity) HasScope(scope string) bool { return slices.Contains(id.Scopes, scope) }
 
 // Authenticator turns a token into an identity. It is called at the handshake,

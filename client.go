@@ -8,8 +8,8 @@ import (
 )
 
 // Client is one connection as handlers see it. It stays valid after the
-// connection has ended; what it sends then is dropped. Its methods may be called
-// from any goroutine.
+// connection has ended, but sends nothing then. Its methods may be called from any
+// goroutine, and block only where they say so.
 type Client struct {
 	transport
 
@@ -43,14 +43,15 @@ type link interface {
 // "internal"; it ends nothing.
 type Handler func(ctx context.Context, c *Client, m Message) (any, error)
 
-// ID returns the connection's id, as in `connected` and in the logs.
+// ID returns the connection's id, as in `connected` and in the logs: 16 letters and
+// digits at random.
 func (c *Client) ID() string { return c.id }
 
 // User returns the id of the user, "" if anonymous.
 func (c *Client) User() string { return c.Identity().User }
 
 // Identity returns who the client is by now: a refreshed token brings a new one.
-// The caller must not change it.
+// Before there was a token it is the zero Identity. The caller must not change it.
 func (c *Client) Identity() *Identity {
 	if id := c.identity.Load(); id != nil {
 		return id
@@ -69,6 +70,7 @@ func (c *Client) Protocol() string { return c.enc.protocol() }
 func (c *Client) RemoteAddr() string { return c.link.remote() }
 
 // RoundTrip returns the time that the last heartbeat took, 0 before the first.
+// Only a connection that was silent for the heartbeat's interval is pinged.
 func (c *Client) RoundTrip() time.Duration { return time.Duration(c.trip.Load()) }
 
 // Queue returns how much waits to be written to the client.
@@ -79,36 +81,51 @@ func (c *Client) Topics() []string { return c.link.topics() }
 
 // Push sends an event of topic to this client alone. The client must have
 // joined topic, or be joining it: what a join function pushes follows the
-// answer to the join. Push does not block; the error is [ErrNotJoined],
-// [ErrClosed], or that of encoding payload.
+// answer to the join. The event has no offset and is not part of the history.
+//
+// Push does not block and keeps no part of payload. A client whose queue has no
+// room is closed as "slow_consumer", whatever the topic's policy. The error is
+// [ErrNotJoined], [ErrClosed], [ErrNotSupported] on a raw mount, or that of the
+// event's name or of encoding payload.
 func (c *Client) Push(topic, event string, payload any) error {
 	return c.link.push(topic, event, payload)
 }
 
-// Ask sends an event to this client and waits for its answer, until ctx ends. A
-// client whose protocol knows no answers gives [ErrNotSupported].
+// Ask sends an event of topic, as Push does, and waits for the client's answer
+// until ctx ends; ctx should have a deadline, since a client may never answer.
+// Other topics' messages are handled meanwhile. The error is ctx's, or one of
+// Push's; a client whose protocol knows no answers gives [ErrNotSupported].
 func (c *Client) Ask(ctx context.Context, topic, event string, payload any) (json.RawMessage, error) {
 	return c.link.ask(ctx, topic, event, payload)
 }
 
 // Subscribe makes the client a member of topic, without asking the topic's join
-// function. The client is told as if it had subscribed itself.
+// function. The client is told as if it had subscribed itself, without a ref.
+//
+// It takes its turn behind the messages that the client has sent to topic, and
+// blocks until then or until ctx ends. So it must not be called from a handler or
+// join function of that same topic for the same client: it would wait for itself.
+// The error is ctx's, [ErrClosed], or an [*Error] with [CodeUnknownChannel],
+// [CodeAlreadySubscribed] or [CodeTooManyChannels].
 func (c *Client) Subscribe(ctx context.Context, topic string) error {
 	return c.link.subscribe(ctx, topic)
 }
 
-// Unsubscribe ends the membership in topic and tells the client why. It returns
-// [ErrNotJoined] if there is none.
+// Unsubscribe ends the membership in topic and tells the client why; why may be
+// nil. It does not block, and returns [ErrNotJoined] if there is no membership,
+// and for "global", which nobody leaves.
 func (c *Client) Unsubscribe(topic string, why *Error) error {
 	return c.link.unsubscribe(topic, why)
 }
 
 // Disconnect closes the connection as "disconnected", after what waits has been
-// written. why may be nil; its Text and Retry are what the client is told.
+// written, and does not wait for its end. why may be nil; its Text and Retry are
+// what the client is told: by default not to come back.
 func (c *Client) Disconnect(why *Error) { c.link.disconnect(ReasonDisconnected, why) }
 
 // Set keeps a value with the connection, under a key that is compared as by ==,
-// for handlers to come; nil removes it.
+// for handlers to come; nil removes it. It copies all values that are there, so it
+// is meant for a few.
 func (c *Client) Set(key, value any) {
 	for {
 		old := c.values.Load()

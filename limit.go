@@ -47,7 +47,8 @@ func PerIP(perSecond float64, burst int) RateLimit {
 	return RateLimit{scope: scopeIP, perSecond: perSecond, burst: burst}
 }
 
-// PerEvent bounds the messages of one event name, for each connection.
+// PerEvent bounds the messages of one type, for each connection, on all topics
+// together; "subscribe" and the other types of the protocol are types, too.
 func PerEvent(event string, perSecond float64, burst int) RateLimit {
 	return RateLimit{scope: scopeEvent, event: event, perSecond: perSecond, burst: burst}
 }

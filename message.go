@@ -8,7 +8,7 @@ import (
 // Message is one message of a client, as a [Handler] gets it.
 type Message struct {
 	Topic string          // the full name, for example "chat:lobby"
-	Event string          // for example "message"; "subscribe" in a join function
+	Event string          // for example "message"; in a join function "subscribe", or "auth" after a refresh
 	Data  json.RawMessage // the JSON the client sent, "null" if none; the handler's to keep
 
 	params Params
@@ -30,8 +30,14 @@ func (m Message) Decode(v any) error {
 
 // Later makes the reply independent of the handler's return: what the handler
 // returns is dropped, unless it is an error, and Send answers. A client that
-// wanted no answer gets none but errors.
+// wanted no answer gets none but errors. A client whose message is never answered
+// waits for ever. A join cannot be answered later: there Send gives [ErrReplied].
 func (m Message) Later() *Reply {
+	if m.reply == nil {
+		r := &Reply{}
+		r.state.Store(replySent)
+		return r
+	}
 	m.reply.state.CompareAndSwap(0, replyLater)
 	return m.reply
 }

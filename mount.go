@@ -57,7 +57,8 @@ func Protocols(names ...string) MountOption {
 
 // PlainRefusals answers refused handshakes with an HTTP status (401, 403, 429,
 // 503) instead of accepting them and closing with a code. Browsers show scripts
-// neither the status nor the body, so it suits mounts for other clients.
+// neither the status nor the body, so it suits mounts for other clients. A server
+// that drains, or has 1,024 refused connections to wait for, does so anyway.
 func PlainRefusals() MountOption {
 	return func(m *Mount) error {
 		m.plain = true

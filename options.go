@@ -86,7 +86,8 @@ func WithJWT(opts ...JWTOption) Option {
 	}
 }
 
-// WithAuth lets the application decide who gets in.
+// WithAuth lets the application decide who gets in. a is called from many
+// goroutines.
 func WithAuth(a Authenticator) Option {
 	return func(c *config) error { return c.authenticator("WithAuth", a) }
 }
@@ -108,9 +109,9 @@ func Anonymous() Option {
 	return func(c *config) error { return c.authenticator("Anonymous", anonymous) }
 }
 
-// WithTokenSources sets where clients may put their token. The default is
-// everywhere but in ?token= and cookies: URLs end up in logs, and cookies are
-// sent with requests of any page.
+// WithTokenSources sets where clients may put their token: sources joined by |.
+// The default is everywhere but in ?token= and cookies: URLs end up in logs, and
+// cookies are sent with requests of any page.
 func WithTokenSources(sources TokenSource) Option {
 	return func(c *config) error {
 		c.sources = sources
@@ -130,8 +131,9 @@ func WithTokenCookie(name string) Option {
 	}
 }
 
-// WithTickets bounds the one-time tickets that are outstanding in this process
-// (default 10,000), or keeps them in store, where several servers find them.
+// WithTickets bounds the one-time tickets that are outstanding in this process (0
+// for the default of 10,000, about 5 MB), or keeps them in store, where several
+// servers find them; limit does not count then. store may be nil.
 func WithTickets(limit int, store TicketStore) Option {
 	return func(c *config) error {
 		if limit < 0 {
@@ -154,9 +156,9 @@ func WithOrigins(allowed ...string) Option {
 	}
 }
 
-// WithTrustedProxies lists the networks (such as "10.0.0.0/8") of reverse proxies
-// whose X-Forwarded-For and Forwarded headers say where a client is. The default
-// trusts nobody.
+// WithTrustedProxies lists the networks (such as "10.0.0.0/8") and addresses of
+// reverse proxies whose X-Forwarded-For and Forwarded headers say where a client
+// is, for limits by address and for logs. The default trusts nobody.
 func WithTrustedProxies(networks ...string) Option {
 	return func(c *config) error {
 		c.trusted = append(c.trusted, networks...)
@@ -165,8 +167,9 @@ func WithTrustedProxies(networks ...string) Option {
 }
 
 // WithRateLimit adds limits on messages and handshakes: [PerConnection] and its
-// like. Without the option a connection may send 100 messages a second, with a
-// burst of 200: several times what a person's clicks and keys come to.
+// like. Without a PerConnection among them a connection may send 100 messages a
+// second, with a burst of 200: several times what a person's clicks and keys come
+// to. All limits count on this node.
 func WithRateLimit(limits ...RateLimit) Option {
 	return func(c *config) error {
 		c.limits = append(c.limits, limits...)
@@ -176,7 +179,9 @@ func WithRateLimit(limits ...RateLimit) Option {
 
 // WithConnectionLimits bounds the connections of the server and of each user; 0
 // is no limit, the default. At a user's limit the newest connection wins and the
-// oldest is closed as "replaced", unless refuseNew is set.
+// oldest is closed as "replaced", unless refuseNew is set; then the new one is
+// refused as "overloaded", as it is at the server's limit. Anonymous connections
+// have no user's limit. Connections count on this node, once authenticated.
 func WithConnectionLimits(perServer, perUser int, refuseNew bool) Option {
 	return func(c *config) error {
 		if perServer < 0 || perUser < 0 {
@@ -273,7 +278,9 @@ func WithQueue(messages, bytes int) Option {
 
 // WithWaterMarks has f called when high messages wait for a client and again,
 // with high false, when no more than low do: to send it less meanwhile. Calls for
-// one client come one at a time, on a goroutine of their own.
+// one client come one at a time, on a goroutine of their own; changes that come
+// while f runs are told as one, or not at all if they cancel out. A high mark above
+// the bound of [WithQueue] is never reached.
 func WithWaterMarks(low, high int, f func(c *Client, high bool)) Option {
 	return func(c *config) error {
 		if low < 0 || high <= low || f == nil {
@@ -299,7 +306,8 @@ func WithHeartbeat(interval, timeout time.Duration) Option {
 }
 
 // WithAuthTime sets how long a connection may stay without authentication, and
-// how long an authenticator may take. The default is 10 s.
+// how long the authenticator may take over a token that came in a message; at the
+// handshake its context is the request's. The default is 10 s.
 func WithAuthTime(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 100*time.Millisecond {
@@ -345,8 +353,9 @@ func WithCompression() Option {
 	}
 }
 
-// WithMetrics registers the server's metrics with r. A second server on the same
-// registry is an error; give it a registry of its own.
+// WithMetrics registers the server's metrics with r, until the end of
+// [Server.Shutdown]. A second server on the same registry is an error; give it a
+// registry of its own. Without the option, or with nil, none are registered.
 func WithMetrics(r prometheus.Registerer) Option {
 	return func(c *config) error {
 		c.registerer = r
@@ -378,7 +387,8 @@ func WithBroker(b Broker) Option {
 }
 
 // WithConnected has f called for every connection that has been authenticated
-// and greeted, before its first message is handled. It must not block.
+// and greeted, before its first message is handled; the handler of a raw mount may
+// have started. f must not block: the handshake waits for it.
 func WithConnected(f func(*Client)) Option {
 	return func(c *config) error {
 		c.connected = f
@@ -387,7 +397,8 @@ func WithConnected(f func(*Client)) Option {
 }
 
 // WithDisconnected has f called once for every connection for which WithConnected
-// was called, after it has ended, with the reason. It must not block.
+// was called, after it has ended, with the reason. Handlers of the connection may
+// still run. f must not block: [Server.Shutdown] waits for it.
 func WithDisconnected(f func(*Client, Reason)) Option {
 	return func(c *config) error {
 		c.ended = f

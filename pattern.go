@@ -43,12 +43,15 @@ func (p *Pattern) handling(event string, h Handler) *handling {
 type TopicOption func(*Pattern) error
 
 // Join sets who may join: an error refuses, and what the function returns is
-// the answer's response. The message's Data are the client's params. Without
-// Join every authenticated client may.
+// the answer's response. The message's Event is "subscribe" and its Data are the
+// client's params, "null" if none; its Later must not be called, since a join is
+// answered when the function returns. Without Join every authenticated client may.
+// It is not asked for "global", which every connection is in, nor for
+// [Client.Subscribe].
 //
 // When a client refreshes its token the function is called again for each joined
-// topic, with the new identity, event "auth" and no params: an error ends the
-// membership, the response is dropped.
+// topic, "global" included, with the new identity, event "auth" and no params: an
+// error ends the membership, the response is dropped.
 func Join(f Handler) TopicOption {
 	return func(p *Pattern) error {
 		if f == nil || p.join != nil {
@@ -61,8 +64,10 @@ func Join(f Handler) TopicOption {
 
 // Left sets a function that is called once for every membership that ends, on
 // whatever way: with ReasonClientClosed for an unsubscribe or a closed socket,
-// else with what ended the membership or the connection. It is called after the
-// last handler of that connection and topic has returned.
+// with ReasonDisconnected if the server ended the membership, else with what ended
+// the connection. It takes its turn in the mailbox: no handler of that connection
+// and topic runs meanwhile, and after the connection's end none follows. It may
+// block; a panic is logged.
 func Left(f func(c *Client, topic string, why Reason)) TopicOption {
 	return func(p *Pattern) error {
 		p.left = f
@@ -72,7 +77,10 @@ func Left(f func(c *Client, topic string, why Reason)) TopicOption {
 
 // History keeps up to size events of each topic, none older than age (0 for no
 // such bound), and gives them positions: clients that come back recover what
-// they missed, and slow ones catch up.
+// they missed, and slow ones catch up. The default broker keeps them in memory.
+// It forgets a topic without members once all its events are too old and the last
+// one was 24 hours ago: without an age never, which suits topics whose number is
+// bounded.
 func History(size int, age time.Duration) TopicOption {
 	return func(p *Pattern) error {
 		if size < 1 || age < 0 {
@@ -83,7 +91,8 @@ func History(size int, age time.Duration) TopicOption {
 	}
 }
 
-// Overflow sets what happens to members that do not keep up.
+// Overflow sets what happens to members that do not keep up with what is
+// published: the default is [CloseSlow], and with [History] [CatchUp].
 func Overflow(policy Policy) TopicOption {
 	return func(p *Pattern) error {
 		if policy.name == "" || policy.name == keepLatest && policy.key == nil {
@@ -109,7 +118,7 @@ func (p *Pattern) settle() error {
 }
 
 // Handle sets the handler of an event; "*" stands for every event that has no
-// handler of its own. Like [http.ServeMux] it panics on a mistake: an event
+// handler of its own. It must be called before the server serves. Like [http.ServeMux] it panics on a mistake: an event
 // twice, a name that no client can send or that the protocol keeps for itself
 // (envelope.md section 3).
 func (p *Pattern) Handle(event string, h Handler) {

@@ -7,8 +7,9 @@ import (
 )
 
 // Policy says what happens to a topic's events when a member's outbound queue is
-// at its bound. Nothing is lost in silence: a member that loses events finds a
-// gap in their place, or is closed with a reason.
+// at its bound ([WithQueue]). Nothing is lost in silence: a member that loses
+// events finds a gap in their place, or is closed with a reason. Replies and pushes
+// know no policy: if there is no room for one, the connection is closed.
 type Policy struct {
 	name policyName
 	key  func(event string, data json.RawMessage) string
@@ -539,7 +540,7 @@ func (q *queue) served(s source, more bool) {
 type QueueState struct {
 	Messages int
 	Bytes    int
-	Age      time.Duration // of the oldest waiting message; 0 if none
+	Age      time.Duration // of the oldest waiting message; 0 if none, or if that was not published
 	Behind   int           // topics that the client reads from history because it fell behind
 }
 

@@ -17,14 +17,17 @@ import (
 // Read returns the bytes of the client's messages, text or binary, as one
 // stream; the client is held back while nobody reads. Write sends one binary
 // message and returns when it has been handed to the socket, so a slow client
-// holds the writer back. Both may be used at the same time. The stream's Close
-// ends the connection as [ReasonClientClosed] would, with code 1000.
+// holds the writer back. Both may be used at the same time, and after the end they
+// return io.EOF or [ErrClosed]. The stream's Close, like a return without an error,
+// ends the connection with code 1000; logs and metrics call that "disconnected".
 type RawHandler func(ctx context.Context, c *Client, stream io.ReadWriteCloser) error
 
 // Raw returns a mount for byte streams, such as a terminal's: the same
 // admission, authentication, heartbeat, metrics and closes as elsewhere, but no
 // envelope, no topics and no queue. Clients offer no subprotocol or "realtime.raw",
-// and bring their token in the handshake.
+// and bring their token in the handshake. Each incoming message counts against the
+// rate; one that is over it is lost, so a stream needs a generous one. It panics on
+// a mistake in the options; Protocols has no effect.
 func (s *Server) Raw(h RawHandler, opts ...MountOption) *Mount {
 	if h == nil {
 		panic("realtime: Raw: no handler")

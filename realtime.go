@@ -2,7 +2,7 @@
 // net/http or chi application, over WebSockets.
 //
 // A [Server] is an [http.Handler]; the application declares topics and handlers
-// and publishes from wherever it likes:
+// and publishes from wherever it likes (errors left out):
 //
 //	rt, err := realtime.New(realtime.WithJWT(realtime.HS256("key-1", secret)))
 //	chat := rt.Topic("chat:{room}", realtime.History(100, time.Hour))
@@ -10,6 +10,9 @@
 //		return nil, rt.Publish(ctx, m.Topic, "message", m.Data)
 //	})
 //	router.Handle("/ws", rt)
+//
+// Without an authenticator ([WithJWT], [WithTenants], [WithAuth] or [Anonymous])
+// nobody gets in. What goes over the wire is described in docs/protocols.md.
 package realtime
 
 import (
@@ -33,7 +36,8 @@ type Server struct {
 }
 
 // New makes a server. It starts nothing: goroutines exist only while there are
-// connections. Every mistake in the options is returned.
+// connections. The error joins every mistake in the options. A server without an
+// authenticator is no mistake, but lets nobody in.
 func New(opts ...Option) (*Server, error) {
 	c := defaults()
 	var errs []error
@@ -107,12 +111,14 @@ func refuseAll(*http.Request, string) (*Identity, error) { return nil, ReasonUna
 
 // Topic declares the topics whose names match pattern, such as "chat:{room}":
 // segments between colons, of which {name} stands for any one and a last
-// {name...} for all the rest. A name that several patterns match belongs to the
-// first. Only declared topics can be joined and published to; "global", which
-// every connection is in, is declared without options unless the host does it.
+// {name...} for all the rest, colons included. A name that several patterns match
+// belongs to the first that was declared. Only declared topics can be joined and
+// published to; "global", which every connection is in, is declared without
+// options unless the host does it.
 //
-// Like [http.ServeMux] it panics on a mistake in the pattern or an option. It is
-// called before the server serves.
+// Like [http.ServeMux] it panics on a mistake in the pattern or an option, and on
+// two patterns that match the same names. It must be called before the server
+// serves.
 func (s *Server) Topic(pattern string, opts ...TopicOption) *Pattern {
 	p, err := s.declare(pattern, opts)
 	if err != nil {
@@ -138,8 +144,9 @@ func (s *Server) declare(text string, opts []TopicOption) (*Pattern, error) {
 	return p, s.node.hub.declare(p)
 }
 
-// Mount returns a handler for another path, with its own choice of protocols and
-// refusals. It panics on a mistake in the options.
+// Mount returns a handler for another path, with its own choice of protocols,
+// refusals and token sources; connections, topics and limits are the server's. It
+// panics on a mistake in the options.
 func (s *Server) Mount(opts ...MountOption) *Mount {
 	m := *s.main
 	for _, o := range opts {
@@ -156,7 +163,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.main.Serv
 // PublishOption changes how one event is published.
 type PublishOption func(*Event)
 
-// Except publishes to all members but c: the one whose message is passed on.
+// Except publishes to all members but c: the one whose message is passed on. It
+// means this connection, not its user: after a reconnect the same user's replay
+// has the event.
 func Except(c *Client) PublishOption {
 	return func(e *Event) { e.Except = c.id }
 }
@@ -167,10 +176,13 @@ func Except(c *Client) PublishOption {
 // full is treated by the topic's [Overflow] policy; the others are unaffected.
 //
 // payload is encoded once per wire protocol, however many members there are; a
-// json.RawMessage is sent byte for byte and must not be changed afterwards. The
-// error is [ErrUnknownTopic], [ErrServerClosed], or that of encoding the payload
-// or of the broker. Publish does not wait for clients and may be called from a
-// [Handler].
+// json.RawMessage is sent byte for byte and must not be changed afterwards. A
+// topic without members is no error; if it keeps history, the event is kept.
+//
+// The error is [ErrUnknownTopic], [ErrServerClosed], that of an event's name that
+// is not 1 to 128 bytes of UTF-8 without control characters, or that of encoding
+// the payload or of the broker, which alone is given ctx. Publish does not wait
+// for clients and may be called from a [Handler].
 func (s *Server) Publish(ctx context.Context, topic, event string, payload any, opts ...PublishOption) error {
 	if s.node.closed.Load() {
 		return ErrServerClosed
@@ -189,9 +201,10 @@ func (s *Server) Publish(ctx context.Context, topic, event string, payload any, 
 	return s.node.hub.publish(ctx, e)
 }
 
-// Push sends an event of topic to every connection of user that has joined it,
-// and returns how many that are. "global" reaches all of them. See
-// [Client.Push].
+// Push sends an event of topic to every connection of user on this node that has
+// joined it, and returns for how many it was queued. "global" reaches all of them.
+// That there are none is no error. The anonymous user "" has no connections in
+// this sense. See [Client.Push].
 func (s *Server) Push(user, topic, event string, payload any) (int, error) {
 	data, err := marshal(payload)
 	if err != nil {
@@ -210,8 +223,11 @@ func (s *Server) Push(user, topic, event string, payload any) (int, error) {
 }
 
 // Ask sends an event to every member of topic on this node and waits until all
-// have answered, have gone, or ctx ends; a deadline is advisable. There is an
-// answer for each member, in no order. It is not part of the topic's history.
+// have answered, have gone, or ctx ends; ctx should have a deadline, since a
+// client may never answer. There is an [Answer] for each member, in no order, and
+// none for a topic without members. The event is not part of the topic's history.
+// The error is [ErrUnknownTopic], or that of the event's name or the payload; what
+// went wrong with one member is in its answer.
 func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]Answer, error) {
 	if err := checkName(event, maxEventBytes); err != nil {
 		return nil, err
@@ -231,20 +247,27 @@ func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]A
 }
 
 // Ticket returns a one-time ticket that lets one connection in as id, with
-// ?ticket= in its URL, within life: 0 means 30 seconds. So no token need stand in
-// a URL, where proxies log it. The error is [ReasonOverloaded] when too many are
-// outstanding.
+// ?ticket= in its URL, within life: 0 means 30 seconds, the most is 10 minutes. It
+// ends no later than id. So no token need stand in a URL, where proxies log it. id
+// must not be changed afterwards.
+//
+// The error holds [ReasonOverloaded] when too many are outstanding (see
+// [WithTickets]) and [ReasonTokenExpired] when id has expired.
 func (s *Server) Ticket(ctx context.Context, id *Identity, life time.Duration) (string, error) {
 	return s.main.gate.tickets.issue(ctx, id, life)
 }
 
 // Tickets returns a handler that gives a ticket for a token: POST with
-// "Authorization: Bearer", answered with {"ticket":"…","expires_in":30}.
+// "Authorization: Bearer", whatever the token sources are, answered with
+// {"ticket":"…","expires_in":30}, in seconds, and refused as [PlainRefusals] are.
+// The limits [ConnectsPerIP] and [AcceptRate] count it as a handshake. It does not
+// check origins: a page of another origin needs CORS headers of the host's.
 func (s *Server) Tickets() http.Handler {
 	return http.HandlerFunc(s.main.serveTicket)
 }
 
-// Clients iterates over the members of topic on this node, as of now.
+// Clients iterates over the members of topic on this node, as of now, in no order.
+// No lock is held meanwhile.
 func (s *Server) Clients(topic string) iter.Seq[*Client] {
 	if t := s.node.hub.lookup(topic); t != nil {
 		return t.all()
@@ -252,11 +275,15 @@ func (s *Server) Clients(topic string) iter.Seq[*Client] {
 	return func(func(*Client) bool) {}
 }
 
-// Topics iterates over the topics that have members on this node, and how many.
+// Topics iterates over the topics that have members on this node, and how many, in
+// no order. No lock is held meanwhile, so the counts are not of one moment.
 func (s *Server) Topics() iter.Seq2[string, int] { return s.node.hub.all() }
 
-// History returns up to limit kept events of topic after an offset, ascending,
-// and the topic's newest position.
+// History returns up to limit kept events of topic after an offset, ascending and
+// beginning with the oldest kept if that is later, and the topic's newest
+// position. The events are shared and must not be changed. A topic that keeps none,
+// or has had no event and no member, gives the zero [Position]. It may block on the
+// broker. The error is [ErrUnknownTopic] or the broker's.
 func (s *Server) History(ctx context.Context, topic string, after uint64, limit int) ([]*Event, Position, error) {
 	p := s.node.hub.patternOf(topic)
 	if p == nil {
@@ -266,7 +293,8 @@ func (s *Server) History(ctx context.Context, topic string, after uint64, limit 
 }
 
 // Target says which connections are meant: those that match every field that is
-// set. With none set, nobody is.
+// set. With none set, nobody is. Connection is [Client.ID]; the other fields are
+// those of the [Identity].
 type Target struct {
 	Connection string
 	User       string
@@ -283,10 +311,11 @@ func (t Target) matches(c *conn) bool {
 		(t.Tenant == "" || t.Tenant == id.Tenant)
 }
 
-// Disconnect closes the connections that target means, as "disconnected", and
-// returns how many that are. why may be nil; its Text and Retry are what the
-// clients are told: by default not to come back. It does not stop them from doing
-// so: that is the authenticator's business.
+// Disconnect closes the connections on this node that target means, as
+// "disconnected", and returns how many that are. It does not wait for their end.
+// why may be nil; its Text and Retry are what the clients are told: by default not
+// to come back. It does not stop them from doing so: that is the authenticator's
+// business.
 func (s *Server) Disconnect(target Target, why *Error) int {
 	cs := s.node.list
 	if target.User != "" {

@@ -115,8 +115,8 @@ const (
 type Error struct {
 	Code       string        // for programs: a reason, a code of this package, or the host's own
 	Text       string        // for people
-	Retry      Retry         // empty means never
-	RetryAfter time.Duration // sent if positive, in whole milliseconds, rounded up
+	Retry      Retry         // empty means never in an answer, and the reason's own hint in a close
+	RetryAfter time.Duration // sent if positive, in whole milliseconds, rounded up; in a close a least delay
 }
 
 func (e *Error) Error() string { return "realtime: " + e.Code + ": " + e.Text }
@@ -142,7 +142,7 @@ func codeLabel(code string) string {
 	return "host"
 }
 
-// ErrServerClosed is returned by calls on a server after Shutdown.
+// ErrServerClosed is returned by [Server.Publish] after [Server.Shutdown].
 var ErrServerClosed = errors.New("realtime: server closed")
 
 // clientError returns what a client may see of err: the *Error or Reason in its

@@ -27,7 +27,8 @@ type answerer interface {
 
 // Send answers the message with response, or with err if that is not nil, as if
 // the handler had returned them. It does not block and may be called from any
-// goroutine. The second answer to one message is [ErrReplied] and not sent.
+// goroutine. The second answer to one message is [ErrReplied] and not sent. After
+// the connection's end it does nothing.
 func (r *Reply) Send(response any, err error) error {
 	if r.state.Swap(replySent) == replySent {
 		return ErrReplied

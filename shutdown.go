@@ -31,7 +31,9 @@ const (
 //
 // It returns nil when every connection and every handler has ended, and ctx's
 // error when it had to cut what was left; a handler that ignores its context may
-// then still run. Publish returns [ErrServerClosed] afterwards. It suits
+// then still run. Publish returns [ErrServerClosed] afterwards, and the metrics are
+// no longer registered. Without a deadline it plans for 10 s, with a distant one
+// for a minute, and waits until ctx ends. It is called once. It suits
 // [http.Server.RegisterOnShutdown], which does not wait, and calls before
 // [http.Server.Shutdown], which does not know WebSockets.
 func (s *Server) Shutdown(ctx context.Context) error {
@@ -115,7 +117,10 @@ func (s *Server) Ready() http.Handler {
 }
 
 // Health returns a handler that tells, as JSON, whether the server works and how
-// much it has to do. It needs no authentication and tells no names.
+// much it has to do: status ("ok" or "draining"), connections, topics, members,
+// goroutines, uptime_ms, and whether there is an authenticator. It always answers
+// 200, needs no authentication and tells no names. It counts all topics, so it is
+// for checks every few seconds.
 func (s *Server) Health() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		n := s.node
