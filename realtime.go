@@ -215,7 +215,7 @@ func (s *Server) Push(user, topic, event string, payload any) (int, error) {
 		switch err := c.Push(topic, event, data); {
 		case err == nil:
 			n++
-		case !errors.Is(err, ErrNotJoined) && !errors.Is(err, ErrClosed):
+		case !errors.Is(err, ErrNotJoined) && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotSupported):
 			return n, err
 		}
 	}
