@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // RawHandler serves one connection of a raw mount: it reads and writes the
@@ -15,7 +16,8 @@ import (
 // and Write.
 //
 // Read returns the bytes of the client's messages, text or binary, as one
-// stream; the client is held back while nobody reads. Write sends one binary
+// stream; the client is held back while nobody reads, and while it is over the
+// rate. Write sends one binary
 // message and returns when it has been handed to the socket, so a slow client
 // holds the writer back. Both may be used at the same time, and after the end they
 // return io.EOF or [ErrClosed]. The stream's Close, like a return without an error,
@@ -83,16 +85,37 @@ func (r rawReceiver) run(c *conn, s *rawStream) (err error) {
 	return r.handler(c.Context(), &c.Client, s)
 }
 
-// receive implements [receiver]. It blocks until the handler has read payload.
+// receive implements [receiver]. It blocks until the rate allows payload and the
+// handler has read it.
 func (rawReceiver) receive(c *conn, payload []byte, _ bool) {
-	if !c.withinRate(&inbound{}) {
-		return
-	}
 	s := c.Value(rawKey{}).(*rawStream)
 	c.stalled.Store(true)
+	c.pace()
 	s.in.Write(payload) // fails only if nobody will read any more
 	c.touch()
 	c.stalled.Store(false)
+}
+
+// pace waits until the rate limits let one more message through, or the
+// connection ends. A byte stream has no way to say that a part was refused; a
+// client that is not read has to wait by itself.
+func (c *conn) pace() {
+	n := c.node
+	if c.meter == nil {
+		c.meter = n.limits.meter(c.User(), c.addr)
+	}
+	for {
+		v := c.meter.take("", time.Now())
+		if v.ok {
+			return
+		}
+		n.metrics.limited.WithLabelValues(v.scope, "soft").Inc()
+		select {
+		case <-time.After(v.wait):
+		case <-c.Context().Done():
+			return
+		}
+	}
 }
 
 // rawStream is a raw connection as its handler sees it.

@@ -102,9 +102,10 @@ func TestARawClientIsHeldBackWhileNobodyReads(t *testing.T) { // envelope.md sec
 
 func TestARawWriterIsHeldBackByASlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		written := 0
+		written, stopped := 0, make(chan struct{})
 		s := newServer(t)
 		c := dialMount(t, s, s.Raw(func(_ context.Context, _ *realtime.Client, stream io.ReadWriteCloser) error {
+			<-stopped
 			for range 100 {
 				if _, err := io.WriteString(stream, "y"); err != nil {
 					return err
@@ -114,8 +115,9 @@ func TestARawWriterIsHeldBackByASlowClient(t *testing.T) {
 			return nil
 		}))
 		c.StopReading()
+		close(stopped)
 		synctest.Wait()
-		if written > 1 {
+		if written > 0 {
 			t.Errorf("%d writes returned while the client reads nothing", written)
 		}
 		c.Resume()
@@ -182,5 +184,35 @@ func TestASilentRawPeerIsTimedOut(t *testing.T) { // envelope.md section 7
 		if n := openConnections(t, s); n != 0 {
 			t.Errorf("%d connections are left, want none", n)
 		}
+	})
+}
+
+func TestARawClientOverTheRateIsHeldBackAndLosesNothing(t *testing.T) { // S2.11: raw bytes
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, realtime.WithRateLimit(realtime.PerConnection(10, 20)))
+		c := dialMount(t, s, s.Raw(func(_ context.Context, _ *realtime.Client, stream io.ReadWriteCloser) error {
+			text := make([]byte, 120)
+			if _, err := io.ReadFull(stream, text); err != nil {
+				return err
+			}
+			_, err := stream.Write(text)
+			return err
+		}))
+		start := time.Now()
+		want := ""
+		for n := range 120 { // a paste, key by key
+			key := string(rune('a' + n%26))
+			want += key
+			c.Send(key)
+		}
+		time.Sleep(9900 * time.Millisecond)
+		c.WantNothing()
+		if got := c.Recv().Text; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if took := time.Since(start); took != 10*time.Second {
+			t.Errorf("it took %v, want the 10 s of 100 messages over the burst", took)
+		}
+		c.WantClosed("")
 	})
 }
