@@ -433,3 +433,18 @@ func TestAConnectionThatEndsWhileItJoinsLeavesNothing(t *testing.T) {
 		witness.Join("chat:a")
 	})
 }
+
+func TestAHandlerMaySubscribeToItsOwnTopicInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		s.Topic("chat:{room}").Handle("again", func(ctx context.Context, c *realtime.Client, m realtime.Message) (any, error) {
+			if err := c.Subscribe(ctx, "chat:b"); err != nil { // another one works
+				return nil, err
+			}
+			return nil, c.Subscribe(ctx, m.Topic)
+		})
+		c := dial(t, s)
+		c.Join("chat:a")
+		c.WantError(c.Push("chat:a", "again", nil), "already_subscribed")
+	})
+}
