@@ -483,3 +483,46 @@ func TestTheLogHoldsNoToken(t *testing.T) { // envelope.md section 1
 		}
 	})
 }
+
+func TestARefreshLeavesGlobalAlone(t *testing.T) { // envelope.md section 3: stays there
+	synctest.Test(t, func(t *testing.T) {
+		s := realtimetest.NewServer(t, realtime.WithAuth(claims))
+		s.Topic("global", realtime.Join(func(context.Context, *realtime.Client, realtime.Message) (any, error) {
+			return nil, realtime.Reject("nobody joins")
+		}))
+		c := dial(t, s, realtimetest.WithToken("u1/a"))
+		c.Push("global", "auth", map[string]string{"token": "u1/b"})
+		c.Recv()
+		c.WantNothing()
+		publish(t, s, "global", "x", 1)
+		c.WantPush("global", "x", 1)
+	})
+}
+
+func TestAnAuthenticatorThatDawdlesIsNotWaitedFor(t *testing.T) { // envelope.md section 1: within 10 s
+	synctest.Test(t, func(t *testing.T) {
+		in, out := 0, 0
+		s := realtimetest.NewServer(t,
+			realtime.WithConnected(func(*realtime.Client) { in++ }),
+			realtime.WithDisconnected(func(*realtime.Client, realtime.Reason) { out++ }),
+			realtime.WithAuth(func(_ *http.Request, token string) (*realtime.Identity, error) {
+				if token == "" {
+					return nil, realtime.ReasonUnauthenticated
+				}
+				time.Sleep(20 * time.Second)
+				return &realtime.Identity{User: token}, nil
+			}))
+		start := time.Now()
+		c := dial(t, s)
+		c.Push("global", "auth", map[string]string{"token": "u1"})
+		c.WantClosed(realtime.ReasonUnauthenticated)
+		if took := time.Since(start); took > 10200*time.Millisecond {
+			t.Errorf("closed after %v, want 10 s", took)
+		}
+		time.Sleep(time.Minute)
+		check(t, s)
+		if n := openConnections(t, s); n != 0 || in != out {
+			t.Errorf("%d connections are left, %d connected and %d disconnected; want none, and pairs", n, in, out)
+		}
+	})
+}
