@@ -422,3 +422,14 @@ func TestABadMessageOfOneClientIsNoneOfTheOthers(t *testing.T) { // envelope.md 
 		good.WantPush("chat:a", "message", 1)
 	})
 }
+
+func TestAnAnswerOverTheRateIsNotAnsweredByTheAsksId(t *testing.T) { // envelope.md section 3: answer has none
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, realtime.WithRateLimit(realtime.PerConnection(0.1, 1)))
+		c := dial(t, s)
+		c.Send(`{"type":"ping"}`)
+		c.Recv()
+		c.Send(`{"type":"answer","ref":"an id of the server"}`)
+		c.WantError("", "rate_limited")
+	})
+}

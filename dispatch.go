@@ -77,7 +77,11 @@ func (c *conn) withinRate(in *inbound) bool {
 			c.tell(&outbound{kind: kindRefused, topic: topic, ref: in.ref, joinRef: in.joinRef, err: e})
 			return false
 		}
-		c.fail(topic, in.ref, e)
+		ref := in.ref
+		if in.op == opAnswer {
+			ref = "" // it is the server's own
+		}
+		c.fail(topic, ref, e)
 	}
 	return v.ok
 }
