@@ -38,6 +38,7 @@ func TestFlatTicketSystem(t *testing.T) { // envelope.md section 8, S4.1, S4.2
 			{`{"type":"plain"}`, `{"type":"reply","a":1}`},
 			{`{"type":"number"}`, `{"type":"reply","data":7}`},
 			{`{"type":"nobody handles this"}`, ``},
+			{`{"type":"subscribe","channel":"chat:a"}`, ``}, // there is global alone
 			{`nonsense`, ``},
 		} {
 			c.Send(x.send)
