@@ -443,6 +443,7 @@ func TestJoinWhoseAnswerFindsNoRoomEndsTheConnection(t *testing.T) {
 	c.open(&upgraded{nc: server}, 1<<16)
 	c.out.busy = true
 	c.out.push(textFrame('a', 10))
+	c.out.push(textFrame('b', 10)) // replies have as much room again
 	ch := &channel{conn: c, name: "room:1", pattern: p}
 	if err := ch.join(task{}); err != nil {
 		t.Fatal(err)
