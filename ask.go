@@ -30,24 +30,24 @@ type asks struct {
 type question struct {
 	topic   string
 	answers []Answer
-	index   map[*conn]int // those who have not answered yet
-	done    chan struct{} // closed when nobody is left
+	index   map[*Client]int // those who have not answered yet
+	done    chan struct{}   // closed when nobody is left
 }
 
 // ask sends m to each of cs, with an id of its own, and waits until all have
 // answered or ctx ends. The answers are in the order of cs.
-func (a *asks) ask(ctx context.Context, cs []*conn, m *outbound) []Answer {
+func (a *asks) ask(ctx context.Context, cs []*Client, m *outbound) []Answer {
 	m.ask = newID()
 	q := a.start(m.ask, m.topic, cs)
-	for i, c := range cs {
+	for _, c := range cs {
 		var err error
 		if !c.enc.answers() {
 			err = ErrNotSupported
 		} else {
-			err = c.pushOn(m)
+			err = c.link.post(m)
 		}
 		if err != nil {
-			a.settle(m.ask, c, Answer{Client: &cs[i].Client, Err: err})
+			a.settle(m.ask, c, Answer{Client: c, Err: err})
 		}
 	}
 	select {
@@ -57,10 +57,10 @@ func (a *asks) ask(ctx context.Context, cs []*conn, m *outbound) []Answer {
 	return a.finish(m.ask, q, ctx.Err())
 }
 
-func (a *asks) start(id, topic string, cs []*conn) *question {
-	q := &question{topic: topic, answers: make([]Answer, len(cs)), index: make(map[*conn]int, len(cs)), done: make(chan struct{})}
+func (a *asks) start(id, topic string, cs []*Client) *question {
+	q := &question{topic: topic, answers: make([]Answer, len(cs)), index: make(map[*Client]int, len(cs)), done: make(chan struct{})}
 	for i, c := range cs {
-		q.answers[i].Client = &c.Client
+		q.answers[i].Client = c
 		q.index[c] = i
 	}
 	if len(cs) == 0 {
@@ -76,7 +76,7 @@ func (a *asks) start(id, topic string, cs []*conn) *question {
 }
 
 // settle notes one answer; the first counts.
-func (a *asks) settle(id string, c *conn, one Answer) {
+func (a *asks) settle(id string, c *Client, one Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	q := a.open[id]
@@ -94,13 +94,13 @@ func (a *asks) settle(id string, c *conn, one Answer) {
 }
 
 // answer notes what a client sent.
-func (a *asks) answer(c *conn, id string, data json.RawMessage) {
-	a.settle(id, c, Answer{Client: &c.Client, Data: data})
+func (a *asks) answer(c *Client, id string, data json.RawMessage) {
+	a.settle(id, c, Answer{Client: c, Data: data})
 }
 
 // drop settles, with why, what c still owes on topic, which it has left; "" stands
 // for every topic.
-func (a *asks) drop(c *conn, topic string, why error) {
+func (a *asks) drop(c *Client, topic string, why error) {
 	a.mu.Lock()
 	var owed []string
 	for id, q := range a.open {
@@ -110,7 +110,7 @@ func (a *asks) drop(c *conn, topic string, why error) {
 	}
 	a.mu.Unlock()
 	for _, id := range owed {
-		a.settle(id, c, Answer{Client: &c.Client, Err: why})
+		a.settle(id, c, Answer{Client: c, Err: why})
 	}
 }
 

@@ -24,6 +24,15 @@ type Identity struct {
 	Claims  json.RawMessage // the token's payload as it came, nil without a token
 }
 
+// seat is under which name the identity's connections are counted and found: a
+// user of one tenant is not the user of that name in another.
+func (id *Identity) seat() string {
+	if id.User == "" || id.Tenant == "" {
+		return id.User
+	}
+	return id.Tenant + "\x00" + id.User
+}
+
 // HasScope reports whether the identity's token carries scope, letter for letter.
 func (id *Identity) HasScope(scope string) bool { return slices.Contains(id.Scopes, scope) }
 

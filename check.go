@@ -10,7 +10,11 @@ func (n *node) check() error {
 	}
 	memberships := 0
 	for _, c := range n.list() {
-		joined, err := c.check()
+		s, ok := c.link.(*session)
+		if !ok {
+			continue
+		}
+		joined, err := s.check()
 		if err != nil {
 			return err
 		}
@@ -28,7 +32,7 @@ func (n *node) check() error {
 	return nil
 }
 
-func (c *conn) check() (joined int, err error) {
+func (c *session) check() (joined int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, ch := range c.channels {

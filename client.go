@@ -15,6 +15,7 @@ type Client struct {
 
 	id       string
 	link     link
+	at       int                      // index in node.clients, guarded by the node's lock
 	identity atomic.Pointer[Identity] // never nil once authenticated
 	trip     atomic.Int64             // last round trip, 0 for none yet
 	values   atomic.Pointer[map[any]any]
@@ -23,13 +24,18 @@ type Client struct {
 // link is what a client can do through the server that it is connected to.
 type link interface {
 	context() context.Context
+	remote() string
+	topics() []string
 	push(topic, event string, payload any) error
 	ask(ctx context.Context, topic, event string, payload any) (json.RawMessage, error)
 	subscribe(ctx context.Context, topic string) error
 	unsubscribe(topic string, why *Error) error
-	disconnect(reason Reason, why *Error)
-	topics() []string
-	remote() string
+
+	// post pushes m, whose topic the client must be in.
+	post(m *outbound) error
+
+	// disconnect ends the connection; cause is for the log, nil for none.
+	disconnect(reason Reason, why *Error, cause error)
 }
 
 // Handler answers one message of a client. What it returns is the reply's
@@ -121,7 +127,7 @@ func (c *Client) Unsubscribe(topic string, why *Error) error {
 // Disconnect closes the connection as "disconnected", after what waits has been
 // written, and does not wait for its end. why may be nil; its Text and Retry are
 // what the client is told: by default not to come back.
-func (c *Client) Disconnect(why *Error) { c.link.disconnect(ReasonDisconnected, why) }
+func (c *Client) Disconnect(why *Error) { c.link.disconnect(ReasonDisconnected, why, nil) }
 
 // Set keeps a value with the connection, under a key that is compared as by ==,
 // for handlers to come; nil removes it. It copies all values that are there, so it

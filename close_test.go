@@ -125,7 +125,7 @@ func TestTheNewestConnectionWins(t *testing.T) { // envelope.md section 6: repla
 		if told := all[0].WantClosed(realtime.ReasonReplaced); told.Code != 4010 || told.Retry != realtime.RetryNever {
 			t.Errorf("closing is %+v, want 4010 and never", told)
 		}
-		if n, err := s.Push("u1", "global", "hint", 1); n != 2 || err != nil {
+		if n, err := s.Push(realtime.Target{User: "u1"}, "global", "hint", 1); n != 2 || err != nil {
 			t.Errorf("the user has %d connections (%v), want 2", n, err)
 		}
 	})

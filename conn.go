@@ -6,24 +6,26 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// ErrClosed is returned for a connection that has ended.
-var ErrClosed = errors.New("realtime: connection closed")
+// ErrClosed is returned for a connection that has ended, ErrNotJoined for a topic
+// that the client is not a member of.
+var (
+	ErrClosed    = errors.New("realtime: connection closed")
+	ErrNotJoined = errors.New("realtime: client has not joined the topic")
+)
 
-// conn is one connection: what it is a member of, what it is waiting for, and
-// why it ended.
+// conn is one connection: its read loop, its heartbeat, and why it ended. What
+// its messages mean is its receiver's business.
 type conn struct {
 	Client
 	node    *node
 	to      receiver // what its messages are for
 	entry   wheelEntry
-	at      int // index in node.conns, guarded by the node's lock
 	addr    string
 	path    string
 	started time.Time
@@ -40,34 +42,37 @@ type conn struct {
 	controls int   // control frames in the second below
 	second   int64 // since base
 	parted   bool  // the peer's close frame has come
+	waiting  bool  // it has yet to authenticate, and is counted so
 
-	mu       sync.Mutex // guards the following
-	channels []*channel
-	reason   Reason        // why it ends, "" while it does not
-	cause    error         // for the log, nil if there is nothing to add
-	bidding  bool          // bye has set the read deadline, which is its own from then on
-	done     chan struct{} // closed at the end; made on demand
-	room     chan struct{} // tells the read loop that a mailbox has room
-	waiting  *channel      // the mailbox that it waits for
+	mu      sync.Mutex    // guards the following
+	reason  Reason        // why it ends, "" while it does not
+	cause   error         // for the log, nil if there is nothing to add
+	bidding bool          // bye has set the read deadline, which is its own from then on
+	done    chan struct{} // closed at the end; made on demand
 }
 
-// receiver takes the messages of one connection, on its read loop. A mount
-// decides which kind its connections have.
+// receiver takes the messages of one connection. A mount decides which kind its
+// connections have. All methods are called from the read loop, but for entered
+// and started, which may come from the handshake.
 type receiver interface {
-	// entered is called once, when the client has been greeted.
-	entered(c *conn)
+	// entered is called once, when the client has been greeted, and started when
+	// WithConnected has been called after that.
+	entered()
+	started()
 
-	// receive is called on the read loop for every data frame after that, and
-	// before it while the client has yet to authenticate. It blocks to hold the
-	// client back.
-	receive(c *conn, payload []byte, binary bool)
+	// receive takes a data frame: after started, or before entered while the
+	// client has yet to authenticate. It blocks to hold the client back.
+	receive(payload []byte, binary bool)
+
+	// ended is called once, after the last receive.
+	ended(why Reason)
 }
 
-// newConn makes the connection that up is. It is not known to anybody yet, and
-// the answer to the handshake waits for the first flush.
-func newConn(n *node, m *Mount, up *upgraded, enc codec, r *http.Request, addr string) *conn {
-	c := &conn{node: n, to: m.to, addr: addr, path: r.URL.Path, started: time.Now()}
-	c.id, c.link = newID(), (*clientLink)(c)
+// newConn makes the connection that up is, without its receiver. It is not known
+// to anybody yet, and the answer to the handshake waits for the first flush.
+func newConn(n *node, up *upgraded, enc codec, path, addr string) *conn {
+	c := &conn{node: n, addr: addr, path: path, started: time.Now()}
+	c.id, c.link = newID(), c
 	c.pool, c.enc, c.base = n.pool, enc, n.base
 	c.counts = n.metrics.forProtocol(enc.protocol())
 	c.out.bounds = &n.bounds
@@ -88,7 +93,7 @@ func (c *conn) serve() {
 		return
 	}
 	defer c.node.work.Done()
-	c.leaveAll()
+	c.to.ended(c.why())
 	c.bye()
 	c.nc.Close()
 	c.forget()
@@ -151,7 +156,7 @@ func (c *conn) handle(op opcode, payload []byte) bool {
 			c.deep.Store(true)
 		}
 		c.node.metrics.bytesIn.Add(float64(len(payload)))
-		c.to.receive(c, payload, op == frameBinary)
+		c.to.receive(payload, op == frameBinary)
 	}
 	return op != frameClose
 }
@@ -203,10 +208,13 @@ func (c *conn) readFailed(err error) {
 	}
 }
 
-func (c *conn) isEnding() bool {
+func (c *conn) isEnding() bool { return c.why() != "" }
+
+// why returns the reason for the end, "" while there is none.
+func (c *conn) why() Reason {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.reason != ""
+	return c.reason
 }
 
 // end closes the connection with an explained close; the first cause wins. What
@@ -279,13 +287,14 @@ func (c *conn) bye() {
 func (c *conn) forget() {
 	n := c.node
 	n.wheel.cancel(&c.entry)
-	n.remove(c)
-	n.asks.drop(c, "", ErrClosed)
+	n.remove(&c.Client)
+	n.asks.drop(&c.Client, "", ErrClosed)
 	if c.meter != nil {
 		c.meter.close()
 	}
+	c.waitNoMore()
 	if c.authenticated() {
-		n.seats.release(c.User(), c)
+		n.seats.release(c.Identity().seat(), &c.Client)
 		c.counts.connections.Add(-1)
 		if n.ended != nil {
 			n.guard("WithDisconnected", func() { n.ended(&c.Client, c.reason) })
@@ -294,6 +303,14 @@ func (c *conn) forget() {
 	n.metrics.closed[c.reason].Add(1)
 	n.metrics.connTime.Observe(time.Since(c.started).Seconds())
 	c.logEnd()
+}
+
+// waitNoMore ends the time in which the connection had to authenticate.
+func (c *conn) waitNoMore() {
+	if c.waiting {
+		c.waiting = false
+		c.node.waiting.Add(-1)
+	}
 }
 
 func (c *conn) authenticated() bool { return c.identity.Load() != nil }
@@ -418,4 +435,51 @@ func (c *conn) reply(topic, ref string, response json.RawMessage) {
 func (c *conn) fail(topic, ref string, e *Error) {
 	c.flight.add(noteError, e.Code, 0)
 	c.tell(&outbound{kind: kindError, topic: topic, ref: ref, err: e})
+}
+
+// conn is the [link] of clients that have no topics, as those of raw mounts.
+
+func (c *conn) context() context.Context { return connContext{c} }
+
+func (c *conn) remote() string { return c.addr }
+
+func (c *conn) topics() []string { return nil }
+
+func (c *conn) push(string, string, any) error { return ErrNotJoined }
+
+func (c *conn) post(*outbound) error { return ErrNotSupported }
+
+func (c *conn) ask(context.Context, string, string, any) (json.RawMessage, error) {
+	return nil, ErrNotSupported
+}
+
+func (c *conn) subscribe(context.Context, string) error { return ErrNotSupported }
+
+func (c *conn) unsubscribe(string, *Error) error { return ErrNotJoined }
+
+func (c *conn) disconnect(reason Reason, why *Error, cause error) { c.end(reason, why, cause) }
+
+// connContext is a context that ends with its connection. It costs nothing until
+// somebody waits for it.
+type connContext struct{ c *conn }
+
+var _ context.Context = connContext{}
+
+func (connContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+func (connContext) Value(any) any { return nil }
+
+func (x connContext) Err() error {
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	if x.c.reason != "" {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (x connContext) Done() <-chan struct{} {
+	x.c.mu.Lock()
+	defer x.c.mu.Unlock()
+	return x.c.doneLocked()
 }

@@ -183,10 +183,10 @@ func work(context.Context) (any, error) { return nil, nil }
 
 // readmePublish leaves the errors out, as the README says it does.
 func readmePublish(ctx context.Context, rt *realtime.Server, c *realtime.Client) {
-	rt.Publish(ctx, "chat:lobby", "message", map[string]string{"text": "hi"}) // every member, on every node
-	rt.Publish(ctx, "chat:lobby", "typing", nil, realtime.Except(c))          // every member but one connection
-	rt.Push("u1", "global", "notice", "Your export is ready")                 // one user's connections
-	c.Push("chat:lobby", "hint", "Press Enter to send")                       // one connection
+	rt.Publish(ctx, "chat:lobby", "message", map[string]string{"text": "hi"})        // every member, on every node
+	rt.Publish(ctx, "chat:lobby", "typing", nil, realtime.Except(c))                 // every member but one connection
+	rt.Push(realtime.Target{User: "u1"}, "global", "notice", "Your export is ready") // one user's connections
+	c.Push("chat:lobby", "hint", "Press Enter to send")                              // one connection
 
 	answer, _ := c.Ask(ctx, "chat:lobby", "confirm", "Sure?") // one connection, and its answer
 	answers, _ := rt.Ask(ctx, "chat:lobby", "vote", nil)      // every member of this node

@@ -24,7 +24,7 @@ func (s *Server) Check() error {
 		topics, members = topics+1, members+count
 	}
 	for _, c := range n.list() {
-		if c.authenticated() {
+		if c.identity.Load() != nil {
 			conns++
 		}
 	}

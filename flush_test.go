@@ -21,7 +21,7 @@ type looseLink struct {
 	ended []Reason
 }
 
-func (l *looseLink) disconnect(r Reason, _ *Error) {
+func (l *looseLink) disconnect(r Reason, _ *Error, _ error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = append(l.ended, r)

@@ -219,23 +219,23 @@ func TestPushReachesTheUsersConnectionsThatJoined(t *testing.T) {
 		for _, c := range []*realtimetest.Client{tab, other, stranger} {
 			c.Join("chat:a")
 		}
-		if n, err := s.Push("u1", "chat:a", "hint", 1); n != 2 || err != nil {
+		if n, err := s.Push(realtime.Target{User: "u1"}, "chat:a", "hint", 1); n != 2 || err != nil {
 			t.Errorf("got %d, %v, want 2 connections", n, err)
 		}
 		tab.WantPush("chat:a", "hint", 1)
 		other.WantPush("chat:a", "hint", 1)
-		if n, err := s.Push("u1", "global", "hint", 2); n != 3 || err != nil {
+		if n, err := s.Push(realtime.Target{User: "u1"}, "global", "hint", 2); n != 3 || err != nil {
 			t.Errorf("got %d, %v, want all 3 in global", n, err)
 		}
 		outside.WantPush("global", "hint", 2)
 		stranger.WantNothing()
-		if n, err := s.Push("nobody", "chat:a", "hint", 1); n != 0 || err != nil {
+		if n, err := s.Push(realtime.Target{User: "nobody"}, "chat:a", "hint", 1); n != 0 || err != nil {
 			t.Errorf("got %d, %v for an unknown user, want 0", n, err)
 		}
-		if _, err := s.Push("u1", "chat:a", "hint", func() {}); err == nil {
+		if _, err := s.Push(realtime.Target{User: "u1"}, "chat:a", "hint", func() {}); err == nil {
 			t.Error("a payload that is no JSON was pushed")
 		}
-		if _, err := s.Push("u1", "chat:a", "", 1); err == nil {
+		if _, err := s.Push(realtime.Target{User: "u1"}, "chat:a", "", 1); err == nil {
 			t.Error("an event without a name was pushed")
 		}
 	})

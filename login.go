@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -54,54 +53,30 @@ func (c *conn) authenticatedAs(id *Identity, ref string) *outbound {
 	return &outbound{kind: kindAuthenticated, topic: globalTopic, ref: ref, data: data}
 }
 
-// refresh handles a later auth: the joined topics are asked again under the new
-// claims. One that fails changes nothing.
-func (c *conn) refresh(in inbound) {
-	id, err := c.identify(in.data)
-	c.flight.add(noteAuth, "", 0)
-	if err == nil && (id.User != c.User() || id.Tenant != c.Identity().Tenant) {
-		err = Reject("The token is for another user")
-	}
-	if err != nil {
-		_, why := refusalOf(err)
-		c.fail(globalTopic, in.ref, why)
-		return
-	}
-	c.identity.Store(id)
-	c.node.wheel.schedule(&c.entry, c, time.Now()) // there is a new expiry to look at
-	c.tell(c.authenticatedAs(id, in.ref))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, ch := range c.channels {
-		// One that waits already will see the newest identity: a client that
-		// refreshes while a handler is stuck must not fill the mailbox.
-		if !slices.ContainsFunc(ch.box, func(t task) bool { return t.kind == taskRecheck }) {
-			ch.postLocked(task{kind: taskRecheck})
-		}
-	}
-}
-
 // enter lets an identified client in: it takes its seat, is greeted, and joins
 // global. False means that it had to go.
 func (c *conn) enter(id *Identity) bool {
 	n := c.node
-	older, replaced, reason := n.seats.take(id.User, c)
+	older, replaced, reason := n.seats.take(id.seat(), &c.Client)
 	if reason != "" {
 		c.end(reason, nil, errors.New("connection limit"))
 		return false
 	}
+	c.waitNoMore()
+	n.tenanted.CompareAndSwap(false, id.Tenant != "")
 	c.identity.Store(id)
 	c.counts.connections.Add(1)
 	if replaced {
-		older.end(ReasonReplaced, nil, nil)
+		older.link.disconnect(ReasonReplaced, nil, nil)
 	}
 	c.tell(&outbound{kind: kindConnected, topic: globalTopic, data: c.greeting(id)})
-	c.to.entered(c)
+	c.to.entered()
 	now := time.Now()
 	n.wheel.schedule(&c.entry, c, earlier(c.expire(now), now.Add(2*quiet))) // after the first joins
 	if n.connected != nil {
 		n.guard("WithConnected", func() { n.connected(&c.Client) })
 	}
+	c.to.started()
 	return true
 }
 
@@ -138,54 +113,4 @@ func appendMillisOrNull(dst []byte, t time.Time) []byte {
 		return append(dst, "null"...)
 	}
 	return strconv.AppendInt(dst, t.UnixMilli(), 10)
-}
-
-// entered implements [receiver]: the client is in global from now on.
-func (dispatcher) entered(c *conn) {
-	p, _ := c.node.hub.pattern(globalTopic)
-	ch := newChannel(c, globalTopic, p, nil)
-	m := &member{client: &c.Client}
-	c.mu.Lock()
-	c.channels = append(c.channels, ch)
-	c.mu.Unlock()
-	err := c.node.hub.join(c.Context(), p, globalTopic, m, nil, func(joined) {})
-	if err != nil {
-		c.end(ReasonInternal, nil, err)
-		return
-	}
-	if !ch.keep(m) {
-		c.node.hub.leave(m)
-	}
-}
-
-// authError is what an authenticator's error means: a plain one is the token's
-// fault, or that of having none.
-func authError(err error, hadToken bool) error {
-	_, isError := errors.AsType[*Error](err)
-	_, isReason := errors.AsType[Reason](err)
-	switch {
-	case isError, isReason:
-		return err
-	case hadToken:
-		return errors.Join(ReasonTokenInvalid, err)
-	}
-	return errors.Join(ReasonUnauthenticated, err)
-}
-
-// refusalOf says why a connection ends over an authentication's error, and what
-// the client is told: an [Error] with a code of the host's own is a token that
-// is not valid.
-func refusalOf(err error) (Reason, *Error) {
-	if e, ok := errors.AsType[*Error](err); ok {
-		for _, row := range reasons {
-			if string(row.Reason) == e.Code {
-				return row.Reason, e
-			}
-		}
-		return ReasonTokenInvalid, e
-	}
-	if r, ok := errors.AsType[Reason](err); ok {
-		return r, r.asError()
-	}
-	return ReasonInternal, ReasonInternal.asError()
 }

@@ -17,9 +17,9 @@ import (
 type Mount struct {
 	node    *node
 	gate    *gate
-	to      receiver
-	codecs  []codec // the first is for clients that ask for none
-	plain   bool    // refusals are plain HTTP
+	to      func(*conn) receiver // what a connection's messages are for
+	codecs  []codec              // the first is for clients that ask for none
+	plain   bool                 // refusals are plain HTTP
 	sources TokenSource
 	cookie  string
 }
@@ -126,7 +126,7 @@ func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (m *Mount) unavailable(w http.ResponseWriter) {
 	m.count(string(ReasonShutdown))
-	w.Header().Set("Retry-After", strconv.Itoa(1+int(m.node.window.Load()/1000)))
+	w.Header().Set("Retry-After", strconv.Itoa(m.node.retryAfter()))
 	w.Header().Set("Connection", "close")
 	http.Error(w, "the server is restarting", http.StatusServiceUnavailable)
 }
@@ -248,6 +248,9 @@ func (h *handshake) identify(cred credential) (*Identity, error) {
 	if reason, _ := refusalOf(err); reason != ReasonUnauthenticated {
 		return nil, err
 	}
+	if n.seats.perServer > 0 && n.seats.count()+int(n.waiting.Load()) >= n.seats.perServer {
+		return nil, fmt.Errorf("%w: connection limit, those without a token counted", ReasonOverloaded)
+	}
 	return nil, nil
 }
 
@@ -258,19 +261,30 @@ func (h *handshake) accept(id *Identity) {
 	if err != nil {
 		return
 	}
-	if !n.add(c) { // Shutdown came in between
-		c.nc.Close()
-		c.in.release()
+	if !n.add(&c.Client) {
+		h.turnAway(c)
 		return
 	}
 	n.metrics.accepted.Add(1)
 	if id == nil {
+		c.waiting = true
+		n.waiting.Add(1)
 		n.wheel.schedule(&c.entry, c, c.started.Add(n.authTime))
 	} else {
 		c.enter(id)
 	}
 	c.pool.flush(&c.outlet)
 	go c.serve()
+}
+
+// turnAway answers 503 because Shutdown came between the first check and now. The
+// answer that accepts the handshake was not written yet.
+func (h *handshake) turnAway(c *conn) {
+	h.m.count(string(ReasonShutdown))
+	c.nc.SetWriteDeadline(time.Now().Add(h.m.node.linger))
+	fmt.Fprintf(c.nc, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", h.m.node.retryAfter())
+	c.nc.Close()
+	c.in.release()
 }
 
 func (h *handshake) upgrade() (*conn, error) {
@@ -281,7 +295,9 @@ func (h *handshake) upgrade() (*conn, error) {
 		n.log.Error("realtime: handshake", "remote", h.addr, "error", err)
 		return nil, err
 	}
-	return newConn(n, h.m, up, h.enc, h.r, h.addr), nil
+	c := newConn(n, up, h.enc, h.r.URL.Path, h.addr)
+	c.to = h.m.to(c)
+	return c, nil
 }
 
 // maxRefusing bounds the refused connections that linger for their close frame.
@@ -306,9 +322,8 @@ func (h *handshake) refuse(err error) {
 	if err != nil {
 		return
 	}
-	if !n.add(c) {
-		c.nc.Close()
-		c.in.release()
+	if !n.add(&c.Client) {
+		h.turnAway(c)
 		return
 	}
 	n.refusing.Add(1)

@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"crypto/rand"
 	"fmt"
 	"unicode/utf8"
 )
@@ -39,3 +40,6 @@ func checkName(name string, most int) error {
 	}
 	return nil
 }
+
+// newID returns an id that nobody can guess: 80 random bits.
+func newID() string { return rand.Text()[:16] }

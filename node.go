@@ -1,11 +1,10 @@
 package realtime
 
 import (
-	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,7 +45,7 @@ type node struct {
 	wheel   *wheel
 	metrics *metrics
 	limits  *limiter
-	seats   *seats[*conn]
+	seats   *seats[*Client]
 	asks    asks
 	crew    crew
 	base    time.Time
@@ -54,58 +53,57 @@ type node struct {
 	draining atomic.Bool
 	closed   atomic.Bool    // the drain is over
 	refusing atomic.Int64   // refused connections that linger
+	waiting  atomic.Int64   // connections that have yet to authenticate
+	tenanted atomic.Bool    // there has been an identity with a tenant
 	window   atomic.Int64   // reconnect window in milliseconds, while draining
 	work     sync.WaitGroup // goroutines that run on behalf of connections
 
-	mu    sync.Mutex // guards the following and conn.at
-	conns []*conn
+	mu      sync.Mutex // guards the following and Client.at
+	clients []*Client  // every connection, refused ones too
 }
 
 // add makes c known; false when the server is closed to newcomers.
-func (n *node) add(c *conn) bool {
+func (n *node) add(c *Client) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.draining.Load() {
 		return false
 	}
-	c.at = len(n.conns)
-	if len(n.conns) == 0 {
+	c.at = len(n.clients)
+	if len(n.clients) == 0 {
 		n.crew.rest(false)
 	}
-	n.conns = append(n.conns, c)
-	n.work.Add(1) // for serve
+	n.clients = append(n.clients, c)
+	n.work.Add(1) // for conn.serve
 	return true
 }
 
-func (n *node) remove(c *conn) {
+func (n *node) remove(c *Client) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	end := len(n.conns) - 1
-	n.conns[c.at] = n.conns[end]
-	n.conns[c.at].at = c.at
-	n.conns[end] = nil
-	n.conns = n.conns[:end]
+	end := len(n.clients) - 1
+	n.clients[c.at] = n.clients[end]
+	n.clients[c.at].at = c.at
+	n.clients[end] = nil
+	n.clients = n.clients[:end]
 	if end == 0 {
 		n.crew.rest(true)
 	}
 }
 
 // list returns all connections as of now.
-func (n *node) list() []*conn {
+func (n *node) list() []*Client {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return append([]*conn(nil), n.conns...)
+	return slices.Clone(n.clients)
 }
 
 // size returns how many connections there are.
 func (n *node) size() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.conns)
+	return len(n.clients)
 }
-
-// of returns the connections of a user.
-func (n *node) of(user string) []*conn { return n.seats.of(user) }
 
 // authenticate asks the authenticator, and settles what its error means.
 func (n *node) authenticate(r *http.Request, c credential) (*Identity, error) {
@@ -189,46 +187,12 @@ func (n *node) closing(reason Reason, why *Error) *closing {
 	return c
 }
 
+// retryAfter is in how many seconds a drained server's clients should come back.
+func (n *node) retryAfter() int { return 1 + int(n.window.Load()/1000) }
+
 func (n *node) code(reason Reason) int {
 	if code, ok := n.codes[reason]; ok {
 		return code
 	}
 	return reason.info().Code
-}
-
-// newID returns an id that nobody can guess and that sorts nowhere.
-func newID() string {
-	const letters = "0123456789abcdefghijklmnopqrstuv"
-	var b [16]byte
-	hi, lo := rand.Uint64(), rand.Uint64()
-	for i := range 8 {
-		b[i], b[8+i] = letters[hi&31], letters[lo&31]
-		hi, lo = hi>>5, lo>>5
-	}
-	return string(b[:])
-}
-
-// connContext is a context that ends with its connection. It costs nothing until
-// somebody waits for it.
-type connContext struct{ c *conn }
-
-var _ context.Context = connContext{}
-
-func (connContext) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-func (connContext) Value(any) any { return nil }
-
-func (x connContext) Err() error {
-	x.c.mu.Lock()
-	defer x.c.mu.Unlock()
-	if x.c.reason != "" {
-		return context.Canceled
-	}
-	return nil
-}
-
-func (x connContext) Done() <-chan struct{} {
-	x.c.mu.Lock()
-	defer x.c.mu.Unlock()
-	return x.c.doneLocked()
 }

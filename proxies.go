@@ -175,3 +175,11 @@ func isToken(s string) bool {
 	}
 	return s != ""
 }
+
+// addrText is how an address stands in logs and limits.
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().String()
+}

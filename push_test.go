@@ -47,7 +47,7 @@ func TestPushToAUserPassesOverItsRawConnections(t *testing.T) {
 	if _, first, err := conn.Read(ctx); err != nil || !strings.Contains(string(first), "connected") {
 		t.Fatalf("got %s, %v, want connected", first, err)
 	}
-	if n, err := rt.Push("u1", "global", "notice", nil); n != 1 || err != nil {
+	if n, err := rt.Push(realtime.Target{User: "u1"}, "global", "notice", nil); n != 1 || err != nil {
 		t.Fatalf("pushed to %d connections, %v, want 1 and no error", n, err)
 	}
 	if _, got, err := conn.Read(ctx); err != nil || !strings.Contains(string(got), `"notice"`) {

@@ -28,8 +28,8 @@ type RawHandler func(ctx context.Context, c *Client, stream io.ReadWriteCloser) 
 // admission, authentication, heartbeat, metrics and closes as elsewhere, but no
 // envelope, no topics and no queue. Clients offer no subprotocol or "realtime.raw",
 // and bring their token in the handshake. Each incoming message counts against the
-// rate; one that is over it is lost, so a stream needs a generous one. It panics on
-// a mistake in the options; Protocols has no effect.
+// rate; over it the client is held back. It panics on a mistake in the options;
+// Protocols has no effect.
 func (s *Server) Raw(h RawHandler, opts ...MountOption) *Mount {
 	if h == nil {
 		panic("realtime: Raw: no handler")
@@ -37,7 +37,10 @@ func (s *Server) Raw(h RawHandler, opts ...MountOption) *Mount {
 	m := s.Mount(opts...)
 	m.codecs = []codec{rawCodec{}}
 	m.sources &^= TokenMessage
-	m.to = rawReceiver{h}
+	m.to = func(c *conn) receiver {
+		pr, pw := io.Pipe()
+		return &rawStream{conn: c, handler: h, pipe: pr, in: pw}
+	}
 	return m
 }
 
@@ -56,83 +59,77 @@ func (rawCodec) decode(payload []byte, _ bool) (inbound, *Error) {
 
 func (rawCodec) encode(dst []byte, _ *outbound) ([]byte, opcode) { return dst, frameNone }
 
-// rawReceiver takes the messages of raw connections.
-type rawReceiver struct{ handler RawHandler }
+// rawStream is a raw connection, as its handler sees it and as its receiver.
+type rawStream struct {
+	conn    *conn
+	handler RawHandler
+	pipe    *io.PipeReader
+	in      *io.PipeWriter
 
-// rawKey is where a connection keeps its stream.
-type rawKey struct{}
+	mu sync.Mutex // one Write at a time
+}
 
-// entered implements [receiver]: the handler starts.
-func (r rawReceiver) entered(c *conn) {
-	pr, pw := io.Pipe()
-	s := &rawStream{conn: c, pipe: pr, in: pw}
-	c.Set(rawKey{}, s)
-	c.node.work.Add(2)
-	go s.watch()
+// entered implements [receiver].
+func (s *rawStream) entered() {}
+
+// started implements [receiver]: the handler starts.
+func (s *rawStream) started() {
+	s.conn.node.work.Add(1)
 	go func() {
-		defer c.node.work.Done()
-		s.finish(r.run(c, s))
+		defer s.conn.node.work.Done()
+		s.finish(s.run())
 	}()
 }
 
 // run calls the handler; a panic is an internal error.
-func (r rawReceiver) run(c *conn, s *rawStream) (err error) {
+func (s *rawStream) run() (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicked{value: v, stack: debug.Stack()}
 		}
 	}()
-	return r.handler(c.Context(), &c.Client, s)
+	return s.handler(s.conn.Context(), &s.conn.Client, s)
 }
 
 // receive implements [receiver]. It blocks until the rate allows payload and the
 // handler has read it.
-func (rawReceiver) receive(c *conn, payload []byte, _ bool) {
-	s := c.Value(rawKey{}).(*rawStream)
+func (s *rawStream) receive(payload []byte, _ bool) {
+	c := s.conn
 	c.stalled.Store(true)
-	c.pace()
-	s.in.Write(payload) // fails only if nobody will read any more
+	if c.pace() {
+		s.in.Write(payload) // fails only if nobody will read any more
+	}
 	c.touch()
 	c.stalled.Store(false)
 }
 
-// pace waits until the rate limits let one more message through, or the
-// connection ends. A byte stream has no way to say that a part was refused; a
-// client that is not read has to wait by itself.
-func (c *conn) pace() {
-	n := c.node
+// ended implements [receiver].
+func (s *rawStream) ended(Reason) {
+	s.in.CloseWithError(io.EOF)
+	s.pipe.CloseWithError(ErrClosed)
+}
+
+// pace waits until the rate limits let one more message through. A byte stream has
+// no way to say that a part was refused; a client that is not read has to wait by
+// itself. False means that the connection has ended.
+func (c *conn) pace() bool {
 	if c.meter == nil {
-		c.meter = n.limits.meter(c.User(), c.addr)
+		c.meter = c.node.limits.meter(c.Identity().seat(), c.addr)
 	}
 	for {
 		v := c.meter.take("", time.Now())
 		if v.ok {
-			return
+			return true
 		}
-		n.metrics.limited.WithLabelValues(v.scope, "soft").Inc()
+		c.node.metrics.limited.WithLabelValues(v.scope, "hold").Inc()
+		late := time.NewTimer(v.wait)
 		select {
-		case <-time.After(v.wait):
+		case <-late.C:
 		case <-c.Context().Done():
-			return
+			late.Stop()
+			return false
 		}
 	}
-}
-
-// rawStream is a raw connection as its handler sees it.
-type rawStream struct {
-	conn *conn
-	pipe *io.PipeReader
-	in   *io.PipeWriter
-
-	mu sync.Mutex // one Write at a time
-}
-
-// watch ends the stream's reads with the connection.
-func (s *rawStream) watch() {
-	defer s.conn.node.work.Done()
-	<-s.conn.Context().Done()
-	s.in.CloseWithError(io.EOF)
-	s.pipe.CloseWithError(ErrClosed)
 }
 
 // Read implements [io.Reader].
@@ -144,19 +141,24 @@ func (s *rawStream) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	c := s.conn
 	wire := append(appendHeader(make([]byte, 0, maxHeader+len(p)), frameBinary, false, len(p)), p...)
-	switch c.send(&frame{wire: wire}) {
-	case pushQueued, pushWake:
-	default:
-		return 0, ErrClosed
-	}
-	if idle := c.out.whenIdle(); idle != nil {
-		select {
-		case <-idle:
-		case <-c.Context().Done():
+	for {
+		res := c.send(&frame{wire: wire})
+		if res == pushClosed {
 			return 0, ErrClosed
 		}
+		if idle := c.out.whenIdle(); idle != nil {
+			select {
+			case <-idle:
+			case <-c.Context().Done():
+			}
+		}
+		if c.isEnding() {
+			return 0, ErrClosed
+		}
+		if res != pushSlow { // else a pong stood in the way of a large message
+			return len(p), nil
+		}
 	}
-	return len(p), nil
 }
 
 // Close implements [io.Closer].

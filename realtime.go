@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -86,12 +87,12 @@ func (c *config) build() (*Server, error) {
 	n.metrics.brokerUp.Set(1)
 	n.pool = newFlushPool(n.metrics, c.stall)
 	n.hub = newHub(c.broker, n.pool, n.metrics)
-	n.seats = newSeats[*conn](c.perServer, c.perUser, c.newest)
+	n.seats = newSeats[*Client](c.perServer, c.perUser, c.newest)
 	if err := n.metrics.register(c.registerer); err != nil {
 		return nil, fmt.Errorf("WithMetrics: %w", err)
 	}
 	s := &Server{node: n, registerer: c.registerer}
-	s.main = &Mount{node: n, gate: g, to: dispatcher{}, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
+	s.main = &Mount{node: n, gate: g, to: newSession, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
 	return s, nil
 }
 
@@ -201,17 +202,17 @@ func (s *Server) Publish(ctx context.Context, topic, event string, payload any, 
 	return s.node.hub.publish(ctx, e)
 }
 
-// Push sends an event of topic to every connection of user on this node that has
-// joined it, and returns for how many it was queued. "global" reaches all of them.
-// That there are none is no error. The anonymous user "" has no connections in
-// this sense. See [Client.Push].
-func (s *Server) Push(user, topic, event string, payload any) (int, error) {
+// Push sends an event of topic to the connections on this node that to means and
+// that have joined topic, such as all those of one user; it returns for how many
+// it was queued. "global" reaches all of them. That there are none is no error. See
+// [Client.Push].
+func (s *Server) Push(to Target, topic, event string, payload any) (int, error) {
 	data, err := marshal(payload)
 	if err != nil {
 		return 0, err
 	}
 	n := 0
-	for _, c := range s.node.of(user) {
+	for _, c := range s.node.meant(to) {
 		switch err := c.Push(topic, event, data); {
 		case err == nil:
 			n++
@@ -239,10 +240,7 @@ func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]A
 	if s.node.hub.patternOf(topic) == nil {
 		return nil, fmt.Errorf("%w: %q", ErrUnknownTopic, topic)
 	}
-	var cs []*conn
-	for c := range s.Clients(topic) {
-		cs = append(cs, (*conn)(c.link.(*clientLink)))
-	}
+	cs := slices.Collect(s.Clients(topic))
 	return s.node.asks.ask(ctx, cs, &outbound{kind: kindEvent, topic: topic, event: event, data: data}), nil
 }
 
@@ -292,41 +290,14 @@ func (s *Server) History(ctx context.Context, topic string, after uint64, limit 
 	return s.node.hub.page(ctx, p, topic, after, limit)
 }
 
-// Target says which connections are meant: those that match every field that is
-// set. With none set, nobody is. Connection is [Client.ID]; the other fields are
-// those of the [Identity].
-type Target struct {
-	Connection string
-	User       string
-	Session    string
-	TokenID    string
-	Tenant     string
-}
-
-func (t Target) matches(c *conn) bool {
-	id := c.identity.Load()
-	return id != nil && t != (Target{}) &&
-		(t.Connection == "" || t.Connection == c.id) && (t.User == "" || t.User == id.User) &&
-		(t.Session == "" || t.Session == id.Session) && (t.TokenID == "" || t.TokenID == id.TokenID) &&
-		(t.Tenant == "" || t.Tenant == id.Tenant)
-}
-
 // Disconnect closes the connections on this node that target means, as
-// "disconnected", and returns how many that are. It does not wait for their end.
-// why may be nil; its Text and Retry are what the clients are told: by default not
-// to come back. It does not stop them from doing so: that is the authenticator's
-// business.
+// "disconnected", and returns how many that are. why may be nil; its Text and Retry
+// are what the clients are told: by default not to come back. It does not stop them
+// from doing so: that is the authenticator's business.
 func (s *Server) Disconnect(target Target, why *Error) int {
-	cs := s.node.list
-	if target.User != "" {
-		cs = func() []*conn { return s.node.of(target.User) }
+	cs := s.node.meant(target)
+	for _, c := range cs {
+		c.link.disconnect(ReasonDisconnected, why, nil)
 	}
-	n := 0
-	for _, c := range cs() {
-		if target.matches(c) {
-			c.end(ReasonDisconnected, why, nil)
-			n++
-		}
-	}
-	return n
+	return len(cs)
 }

@@ -162,3 +162,35 @@ func (r Reason) asError() *Error {
 	row := r.info()
 	return &Error{Code: string(r), Text: row.Text, Retry: row.Retry}
 }
+
+// authError is what an authenticator's error means: a plain one is the token's
+// fault, or that of having none.
+func authError(err error, hadToken bool) error {
+	_, isError := errors.AsType[*Error](err)
+	_, isReason := errors.AsType[Reason](err)
+	switch {
+	case isError, isReason:
+		return err
+	case hadToken:
+		return errors.Join(ReasonTokenInvalid, err)
+	}
+	return errors.Join(ReasonUnauthenticated, err)
+}
+
+// refusalOf says why a connection ends over an authentication's error, and what
+// the client is told: an [Error] with a code of the host's own is a token that
+// is not valid.
+func refusalOf(err error) (Reason, *Error) {
+	if e, ok := errors.AsType[*Error](err); ok {
+		for _, row := range reasons {
+			if string(row.Reason) == e.Code {
+				return row.Reason, e
+			}
+		}
+		return ReasonTokenInvalid, e
+	}
+	if r, ok := errors.AsType[Reason](err); ok {
+		return r, r.asError()
+	}
+	return ReasonInternal, ReasonInternal.asError()
+}

@@ -60,16 +60,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // drain refuses newcomers from here on and returns who is there.
-func (n *node) drain() []*conn {
+func (n *node) drain() []*Client {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.window.Store(max(1000, int64(len(n.conns))*1000/returnRate))
+	n.window.Store(max(1000, int64(len(n.clients))*1000/returnRate))
 	n.draining.Store(true)
-	return append([]*conn(nil), n.conns...)
+	return append([]*Client(nil), n.clients...)
 }
 
 // closeAll closes cs, spread over the time there is.
-func (n *node) closeAll(ctx context.Context, cs []*conn, ended <-chan struct{}) {
+func (n *node) closeAll(ctx context.Context, cs []*Client, ended <-chan struct{}) {
 	left := drainTime
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)
@@ -86,7 +86,7 @@ func (n *node) closeAll(ctx context.Context, cs []*conn, ended <-chan struct{}) 
 				return
 			}
 		}
-		c.end(ReasonShutdown, nil, nil)
+		c.link.disconnect(ReasonShutdown, nil, nil)
 	}
 }
 
@@ -94,7 +94,7 @@ func (n *node) closeAll(ctx context.Context, cs []*conn, ended <-chan struct{}) 
 // their goroutines; handlers that ignore their context are left behind.
 func (n *node) cut(ended <-chan struct{}) {
 	for _, c := range n.list() {
-		c.end(ReasonShutdown, nil, nil)
+		c.link.disconnect(ReasonShutdown, nil, nil)
 		c.nc.Close()
 	}
 	select {

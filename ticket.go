@@ -95,6 +95,9 @@ func (t *tickets) redeem(ctx context.Context, ticket string) (*Identity, error) 
 	if err != nil {
 		return nil, fmt.Errorf("redeem ticket: %w", err)
 	}
+	if id == nil { // a store's mistake must not count as a client without a token
+		return nil, fmt.Errorf("redeem ticket: no identity: %w", ReasonInternal)
+	}
 	return id, nil
 }
 

@@ -90,7 +90,7 @@ func (t *topic) deliver(e *Event) {
 	t.pool.flushAll(direct[:n])
 	t.pool.add(&wake)
 	for _, c := range slow {
-		c.link.disconnect(ReasonSlowConsumer, nil)
+		c.link.disconnect(ReasonSlowConsumer, nil, nil)
 	}
 }
 
@@ -155,7 +155,7 @@ func (m *member) refill() (frames []*frame, more bool) {
 		events, _, err = t.broker.Read(context.Background(), t.name, t.pattern.keep, cursor, refillEvents)
 	}
 	if err != nil {
-		m.client.link.disconnect(ReasonInternal, nil)
+		m.client.link.disconnect(ReasonInternal, nil, fmt.Errorf("read history of %s: %w", t.name, err))
 		return nil, false
 	}
 	frames, cursor = m.framesOf(events, cursor, last.Offset)

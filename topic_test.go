@@ -438,13 +438,13 @@ func TestJoinWhoseAnswerFindsNoRoomEndsTheConnection(t *testing.T) {
 	server, client := tcpPair(t)
 	defer client.Close()
 	c := &conn{node: s.node}
-	c.id, c.link, c.enc, c.pool = "c", (*clientLink)(c), envelopeCodec{}, s.node.pool
+	c.id, c.link, c.enc, c.pool = "c", c, envelopeCodec{}, s.node.pool
 	c.out.bounds = &s.node.bounds
 	c.open(&upgraded{nc: server}, 1<<16)
 	c.out.busy = true
 	c.out.push(textFrame('a', 10))
 	c.out.push(textFrame('b', 10)) // replies have as much room again
-	ch := &channel{conn: c, name: "room:1", pattern: p}
+	ch := newChannel(&session{conn: c}, "room:1", p, nil)
 	if err := ch.join(task{}); err != nil {
 		t.Fatal(err)
 	}

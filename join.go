@@ -1,0 +1,150 @@
+package realtime
+
+// errAlready answers a second join.
+var errAlready = &Error{Code: CodeAlreadySubscribed, Text: "Already subscribed", Retry: RetryNever}
+
+// join asks the join function, unless the server itself admits, and makes the
+// connection a member.
+func (ch *channel) join(t task) error {
+	c := ch.session
+	if ch.joined() {
+		return errAlready
+	}
+	ch.startJoin()
+	defer ch.endJoin()
+	var response any
+	if t.kind != taskAdmit && ch.pattern.join != nil {
+		var err error
+		if response, err = ch.call(ch.pattern.join, Message{Topic: ch.name, Event: "subscribe", Data: t.data, params: ch.params}); err != nil {
+			return err
+		}
+	}
+	data, err := marshal(response)
+	if err != nil {
+		return err
+	}
+	m := &member{client: &c.Client}
+	res := pushQueued
+	err = c.node.hub.join(c.Context(), ch.pattern, ch.name, m, t.recover, func(j joined) {
+		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, joined: &j})
+	})
+	if err != nil {
+		return err
+	}
+	kept := ch.keep(m)
+	switch res {
+	case pushWake:
+		c.pool.flush(&c.outlet)
+	case pushSlow: // without its answer the client would wait for ever
+		c.end(ReasonSlowConsumer, nil, nil)
+	}
+	if !kept {
+		c.node.hub.leave(m)
+		return ErrClosed
+	}
+	ch.countJoin("ok")
+	c.flight.add(noteJoined, ch.pattern.text, 0)
+	return nil
+}
+
+// admit queues the answer to a join. It is called under the topic's lock.
+func (ch *channel) admit(m *outbound) pushed {
+	if f := seal(ch.session.enc, m); f != nil {
+		return ch.session.out.push(f)
+	}
+	return pushQueued
+}
+
+func (ch *channel) startJoin() {
+	ch.session.mu.Lock()
+	defer ch.session.mu.Unlock()
+	ch.joining = true
+}
+
+// endJoin sends what was pushed during the join: after its answer, or not at all
+// if it was refused.
+func (ch *channel) endJoin() {
+	c := ch.session
+	c.mu.Lock()
+	wake, slow := false, false
+	for _, f := range ch.held {
+		if ch.member != nil {
+			res := c.out.push(f)
+			wake, slow = wake || res == pushWake, slow || res == pushSlow
+		}
+	}
+	ch.joining, ch.held = false, nil
+	c.mu.Unlock()
+	if wake {
+		c.pool.flush(&c.outlet)
+	}
+	if slow {
+		c.end(ReasonSlowConsumer, nil, nil)
+	}
+}
+
+// refuse answers a join that was not to be.
+func (ch *channel) refuse(ref, joinRef string, err error) {
+	e := ch.clientError(err, "join")
+	ch.countJoin(e.Code)
+	ch.session.flight.add(noteError, e.Code, 0)
+	ch.session.tell(&outbound{kind: kindRefused, topic: ch.name, ref: ref, joinRef: joinRef, err: e})
+}
+
+func (ch *channel) countJoin(outcome string) {
+	if outcome == "ok" {
+		ch.pattern.count.joined.Add(1)
+		return
+	}
+	ch.session.node.metrics.joins.WithLabelValues(ch.pattern.text, codeLabel(outcome)).Inc()
+}
+
+// leaveAsked ends the membership because the client wants it.
+func (ch *channel) leaveAsked(ref string) {
+	switch {
+	case ch.name == globalTopic:
+		ch.session.fail(ch.name, ref, &Error{Code: string(ReasonForbidden), Text: "Every connection stays in global", Retry: RetryNever})
+	case !ch.leave(ReasonClientClosed):
+		ch.session.fail(ch.name, ref, errNotSubscribed)
+	default:
+		ch.session.tell(&outbound{kind: kindLeft, topic: ch.name, ref: ref})
+	}
+}
+
+// leave ends the membership, whoever wants it, and reports whether there was
+// one. No event of the topic is queued afterwards.
+func (ch *channel) leave(why Reason) bool {
+	s := ch.session
+	m := ch.part(why)
+	if m == nil {
+		return false
+	}
+	gone := ErrNotJoined
+	if s.isEnding() {
+		gone = ErrClosed
+	}
+	s.flight.add(noteLeft, ch.pattern.text, 0)
+	left := s.node.hub.leave(m)
+	s.node.asks.drop(&s.Client, ch.name, gone)
+	return left
+}
+
+// expel ends the membership for the server's reasons and tells the client.
+func (ch *channel) expel(why *Error) bool {
+	if !ch.leave(ReasonDisconnected) {
+		return false
+	}
+	ch.session.tell(&outbound{kind: kindLeft, topic: ch.name, err: why})
+	return true
+}
+
+// recheck asks the join function again, under the identity of a fresh token.
+func (ch *channel) recheck() {
+	if ch.pattern.join == nil || ch.name == globalTopic || !ch.joined() {
+		return
+	}
+	m := Message{Topic: ch.name, Event: "auth", Data: []byte("null"), params: ch.params}
+	if _, err := ch.call(ch.pattern.join, m); err != nil {
+		ch.expel(ch.clientError(err, "auth"))
+	}
+}
