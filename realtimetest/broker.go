@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +22,8 @@ func Broker(t *testing.T, open func() realtime.Broker) {
 	for name, test := range map[string]func(*brokerTest){
 		"events arrive as they were published":            (*brokerTest).carries,
 		"offsets are dense under concurrent publishers":   (*brokerTest).orders,
-		"two subscribers see the same order":              (*brokerTest).agrees,
+		"two subscribers see the same order":              func(t *brokerTest) { t.agrees(hour) },
+		"and do without history":                          func(t *brokerTest) { t.agrees(realtime.Retention{}) },
 		"topics count for themselves":                     (*brokerTest).separates,
 		"a subscription starts right after its position":  (*brokerTest).starts,
 		"the position outlives the subscribers":           (*brokerTest).remembers,
@@ -82,6 +84,7 @@ func (s *subscription) deliver(e *realtime.Event) {
 		s.t.Errorf("deliver was called while it ran")
 	}
 	defer s.inside.Add(-1)
+	runtime.Gosched() // lets a second call show itself
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.got = append(s.got, e)
@@ -214,13 +217,13 @@ func (t *brokerTest) orders() {
 	}
 }
 
-func (t *brokerTest) agrees() {
-	a, b := t.subscribe(t.topic, hour), t.subscribe(t.topic, hour)
+func (t *brokerTest) agrees(keep realtime.Retention) {
+	a, b := t.subscribe(t.topic, keep), t.subscribe(t.topic, keep)
 	var all sync.WaitGroup
 	for p := range 4 {
 		all.Go(func() {
 			for i := range 25 {
-				t.publish(t.topic, hour, fmt.Sprintf("%d/%d", p, i))
+				t.publish(t.topic, keep, fmt.Sprintf("%d/%d", p, i))
 			}
 		})
 	}
