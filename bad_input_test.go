@@ -55,9 +55,10 @@ func nested(levels int) string {
 }
 
 // wantInvalid wants the soft answer to something undecodable.
-func wantInvalid(c *realtimetest.Client) {
+func wantInvalid(t *testing.T, c *realtimetest.Client) {
+	t.Helper()
 	if m := c.WantError("", "invalid_message"); m.Channel != "global" || m.Type != "error" {
-		panic("the answer is " + m.Text)
+		t.Errorf("got %s, want an error on global", m)
 	}
 }
 
@@ -72,7 +73,7 @@ func TestMalformedMessagesAreAnsweredAndTheFifthInARowCloses(t *testing.T) { // 
 					c.Send(text)
 				}
 				for range 5 {
-					wantInvalid(c)
+					wantInvalid(t, c)
 				}
 				if told := c.WantClosed(realtime.ReasonInvalidMessage); told.Code != 4005 || told.Retry != realtime.RetryNever {
 					t.Errorf("closing is %+v, want 4005 and never", told)
@@ -88,7 +89,7 @@ func TestADecodableMessageEndsTheRow(t *testing.T) { // envelope.md section 2
 		for range 3 {
 			for range 4 {
 				c.Send("nonsense")
-				wantInvalid(c)
+				wantInvalid(t, c)
 			}
 			c.WantError(c.Push("global", "nobody handles this", nil), "unknown_event")
 		}
@@ -243,7 +244,7 @@ func TestInvalidUTF8AndBinaryAreInvalidMessages(t *testing.T) { // envelope.md s
 				c, tap := wireTap(t, newServer(t))
 				for range 5 {
 					tapWrite(t, tap, frame)
-					wantInvalid(c)
+					wantInvalid(t, c)
 				}
 				c.WantClosed(realtime.ReasonInvalidMessage)
 			})
@@ -343,7 +344,7 @@ func TestAFloodIsAnsweredTenTimesAndThenClosed(t *testing.T) { // envelope.md se
 			t.Fatalf("got %s, want pong", m)
 		}
 		c.Send("not even a message")
-		wantInvalid(c)
+		wantInvalid(t, c)
 		for range 10 {
 			m := c.WantError(c.Push("global", "echo", nil), "rate_limited")
 			var e struct {
