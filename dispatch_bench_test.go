@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// newLooseConn is an authenticated connection of s whose socket takes everything
-// and gives nothing.
-func newLooseConn(s *Server) *conn {
-	c := &conn{node: s.node, to: dispatcher{}, started: time.Now()}
-	c.id, c.link, c.enc, c.pool, c.base = newID(), (*clientLink)(c), envelopeCodec{}, s.node.pool, s.node.base
-	c.out.bounds = &s.node.bounds
+// newLooseSession is that of an authenticated connection of s whose socket takes
+// everything and gives nothing.
+func newLooseSession(s *Server) *session {
+	up := &upgraded{nc: memoryConn{strings.NewReader("")}}
+	c := newConn(s.node, up, envelopeCodec{}, "/", "")
+	c.to = newSession(c)
 	c.identity.Store(&Identity{})
-	c.open(&upgraded{nc: memoryConn{strings.NewReader("")}}, 1<<16)
-	return c
+	c.pool.flush(&c.outlet)
+	return c.to.(*session)
 }
 
 // BenchmarkDispatch is one message from its bytes to its handler, with and
@@ -34,7 +34,7 @@ func BenchmarkDispatch(b *testing.B) {
 				handled <- struct{}{}
 				return nil, nil
 			})
-			c := newLooseConn(s)
+			c := newLooseSession(s)
 			ch, e := c.channelFor(inbound{op: opJoin, topic: "room:1"})
 			if e != nil {
 				b.Fatal(e)
@@ -44,13 +44,13 @@ func BenchmarkDispatch(b *testing.B) {
 				b.Fatal(err)
 			}
 			for b.Loop() {
-				c.to.receive(c, []byte(message), false)
+				c.receive([]byte(message), false)
 				if name != "ping" {
 					<-handled
 				}
 			}
 			c.endWith(ReasonConnectionLost, nil)
-			c.leaveAll()
+			c.ended(ReasonConnectionLost)
 		})
 	}
 }
@@ -59,7 +59,7 @@ func BenchmarkJoinLeave(b *testing.B) {
 	b.ReportAllocs()
 	s := newQuietServer(b)
 	s.Topic("room:{id}")
-	c := newLooseConn(s)
+	c := newLooseSession(s)
 	ch, e := c.channelFor(inbound{op: opJoin, topic: "room:1"})
 	if e != nil {
 		b.Fatal(e)

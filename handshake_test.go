@@ -359,8 +359,8 @@ func TestARefusedPeerThatNeverClosesIsCutAfterFiveSeconds(t *testing.T) { // env
 	synctest.Test(t, func(t *testing.T) {
 		s := userServer(t)
 		start := time.Now()
-		c, _ := mountTap(t, s, s.Mount(realtime.TokensFrom(realtime.TokenHeader)))
-		c.HalfOpen()
+		silent := realtimetest.WithConn(func(nc net.Conn) net.Conn { return mute{nc} })
+		dialMount(t, s, s.Mount(realtime.TokensFrom(realtime.TokenHeader)), silent)
 		time.Sleep(4900 * time.Millisecond)
 		if n := openConnections(t, s); n != 1 {
 			t.Errorf("%d connections after %v, want 1", n, time.Since(start))
@@ -371,6 +371,11 @@ func TestARefusedPeerThatNeverClosesIsCutAfterFiveSeconds(t *testing.T) { // env
 		}
 	})
 }
+
+// mute is a connection whose writes reach nobody, from the first one on.
+type mute struct{ net.Conn }
+
+func (mute) Write(p []byte) (int, error) { return len(p), nil }
 
 func TestBearerSubprotocolInBothForms(t *testing.T) { // envelope.md section 1
 	for name, offer := range map[string]string{
