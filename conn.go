@@ -330,7 +330,11 @@ func (c *conn) logEnd() {
 	case ReasonClientClosed, ReasonConnectionLost, ReasonShutdown, ReasonDisconnected, ReasonReplaced:
 		c.node.log.Info("realtime: connection ended", attrs...)
 	default:
-		c.node.log.Warn("realtime: connection ended", append(attrs, "flight", c.flight.list())...)
+		level := slog.LevelWarn
+		if !c.authenticated() && c.cause == nil { // the handshake's refusal was logged
+			level = slog.LevelDebug
+		}
+		c.node.log.Log(context.Background(), level, "realtime: connection ended", append(attrs, "flight", c.flight.list())...)
 	}
 }
 

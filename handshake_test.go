@@ -359,7 +359,7 @@ func TestARefusedPeerThatNeverClosesIsCutAfterFiveSeconds(t *testing.T) { // env
 	synctest.Test(t, func(t *testing.T) {
 		s := userServer(t)
 		start := time.Now()
-		silent := realtimetest.WithConn(func(nc net.Conn) net.Conn { return mute{nc} })
+		silent := realtimetest.WithConn(func(nc net.Conn) net.Conn { return voiceless{nc} })
 		dialMount(t, s, s.Mount(realtime.TokensFrom(realtime.TokenHeader)), silent)
 		time.Sleep(4900 * time.Millisecond)
 		if n := openConnections(t, s); n != 1 {
@@ -372,10 +372,10 @@ func TestARefusedPeerThatNeverClosesIsCutAfterFiveSeconds(t *testing.T) { // env
 	})
 }
 
-// mute is a connection whose writes reach nobody, from the first one on.
-type mute struct{ net.Conn }
+// voiceless is a connection whose writes reach nobody, from the first one on.
+type voiceless struct{ net.Conn }
 
-func (mute) Write(p []byte) (int, error) { return len(p), nil }
+func (voiceless) Write(p []byte) (int, error) { return len(p), nil }
 
 func TestBearerSubprotocolInBothForms(t *testing.T) { // envelope.md section 1
 	for name, offer := range map[string]string{

@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -23,9 +24,21 @@ func (m Message) Param(name string) string { return m.params.Get(name) }
 // shown as "invalid_data", so a handler may return it as it is.
 func (m Message) Decode(v any) error {
 	if err := json.Unmarshal(m.Data, v); err != nil {
-		return &Error{Code: CodeInvalidData, Text: fmt.Sprintf("%s: %v", m.Event, err), Retry: RetryNever}
+		return &Error{Code: CodeInvalidData, Text: m.Event + ": " + misfit(err), Retry: RetryNever}
 	}
 	return nil
+}
+
+// misfit says in the client's words what is wrong with its data: encoding/json
+// names the types of the host.
+func misfit(err error) string {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("%q must not be a %s", e.Field, e.Value)
+	}
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return "the data is not valid"
+	}
+	return err.Error() // of the host's own UnmarshalJSON
 }
 
 // Later makes the reply independent of the handler's return: what the handler

@@ -134,8 +134,11 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range m.all() {
+	for i, c := range m.all() {
 		if err := r.Register(c); err != nil {
+			for _, done := range m.all()[:i] {
+				r.Unregister(done)
+			}
 			return err
 		}
 	}

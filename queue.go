@@ -102,6 +102,7 @@ type queue struct {
 	bytes   int
 	busy    bool          // somebody is flushing and will look again
 	ending  bool          // the close frame is queued; pushes are refused
+	dropped bool          // what waited before the end is not to be written
 	sources []source      // members that read from history, in turn
 	idle    chan struct{} // closed when nobody flushes any more; made on demand
 
@@ -147,7 +148,7 @@ func (q *queue) finish(drop bool, frames ...*frame) (res pushed, ok bool) {
 	if q.ending {
 		return pushClosed, false
 	}
-	if drop {
+	if q.dropped = drop; drop {
 		q.resetLocked()
 	}
 	for _, f := range frames {
@@ -487,6 +488,9 @@ func (q *queue) putBack(frames []*frame) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.dropped {
+		return
+	}
 	waiting := append([]*frame(nil), q.items...)
 	q.resetLocked()
 	for _, f := range frames {

@@ -60,7 +60,10 @@ func New(opts ...Option) (*Server, error) {
 // build makes the parts and ties them together.
 func (c *config) build() (*Server, error) {
 	g := &gate{noAuth: c.auth == nil, tickets: newTickets(c.tickets)}
-	var errs [4]error
+	var errs [5]error
+	if c.bounds.high > c.bounds.messages {
+		errs[4] = fmt.Errorf("WithWaterMarks: %d messages are never reached: WithQueue allows %d", c.bounds.high, c.bounds.messages)
+	}
 	if c.cookie != "" {
 		c.sources |= TokenCookie
 	}

@@ -51,6 +51,7 @@ func (t *topic) deliver(e *Event) {
 		wake   chain
 		direct [inlineMembers]*outlet
 		n      int
+		queued int
 	)
 	t.mu.Lock()
 	inline := len(t.members) <= inlineMembers && t.pool.calm(e.Time)
@@ -65,6 +66,7 @@ func (t *topic) deliver(e *Event) {
 		if f == nil {
 			continue
 		}
+		queued++
 		switch m.client.out.push(f) {
 		case pushWake:
 			if inline || m.client.raw == nil {
@@ -85,7 +87,7 @@ func (t *topic) deliver(e *Event) {
 			slow = append(slow, m.client)
 		}
 	}
-	t.count.deliveries.Add(float64(len(t.members)))
+	t.count.deliveries.Add(float64(queued))
 	t.mu.Unlock()
 	t.pool.flushAll(direct[:n])
 	t.pool.add(&wake)
