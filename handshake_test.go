@@ -372,8 +372,11 @@ func TestARefusedPeerThatNeverClosesIsCutAfterFiveSeconds(t *testing.T) { // env
 	})
 }
 
-// voiceless is a connection whose writes reach nobody, from the first one on.
+// voiceless is a connection whose writes reach nobody, from the first one on, nor
+// does its end.
 type voiceless struct{ net.Conn }
+
+func (voiceless) Close() error { return nil }
 
 func (voiceless) Write(p []byte) (int, error) { return len(p), nil }
 
