@@ -220,6 +220,9 @@ func TestFramesOfManyWritersDoNotMix(t *testing.T) {
 				if g.next != p.offset+1 {
 					t.Errorf("member %d knows of %d events, want %d", i, g.next-1, p.offset)
 				}
+				if got := p.members[i].client.link.(*looseLink).reasons(); len(got) != 0 {
+					t.Errorf("member %d was disconnected: %v, want no reason", i, got)
+				}
 				gaps, pongs, pings = gaps+g.gaps, pongs+g.pongs, pings+g.pings
 			}
 			if pongs == 0 || pings == 0 {
