@@ -4,12 +4,13 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-FUZZTIME ?= 3s
-FLOOR    ?= 85
+FUZZTIME   ?= 3s
+FLOOR      ?= 85
+BENCHFLAGS ?= -benchtime 100ms
 
 CORE = github.com/seed-58bc6ac1/realtime
 
-.PHONY: check fmt vet staticcheck tidy vuln test fuzz cover bench bench-quick interop
+.PHONY: check fmt vet staticcheck tidy vuln test fuzz cover bench bench-quick microbench interop
 
 check: fmt vet staticcheck tidy test fuzz
 
@@ -46,12 +47,13 @@ vuln:
 test:
 	go test -race -shuffle=on work
 
+# A minute of minimising, the default, would eat the whole time of a target.
 fuzz:
 	@for pkg in $$(go list work); do \
 		targets=$$(go test -run '^$$' -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); \
 		for target in $$targets; do \
 			echo "fuzz $$pkg $$target for $(FUZZTIME)"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$pkg" || exit 1; \
 		done; \
 	done
 
@@ -62,11 +64,16 @@ cover:
 		'/^total:/ { sub("%", "", $$3); printf "coverage of the core: %s %% (floor %s %%)\n", $$3, floor; seen = 1; low = $$3 + 0 < floor } \
 		END { exit !seen || low }'
 
-bench-quick:
-	go test -run '^$$' -bench . -benchtime 100ms -benchmem work
-
+# Against the peers, each in processes of its own: see bench/README.md.
 bench:
-	go test -run '^$$' -bench . -count 10 -benchmem work
+	go -C bench run .
+
+bench-quick:
+	go -C bench run . -quick
+
+# BENCHFLAGS='-count 10' gives what benchstat wants.
+microbench:
+	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) work
 
 interop:
 	interop/quickstart/run.sh
