@@ -177,15 +177,20 @@ func (ch *channel) next() (task, bool) {
 	defer s.mu.Unlock()
 	if len(ch.box) == 0 {
 		ch.running = false
-		ch.box = nil
+		if cap(ch.box) > 1 {
+			ch.box = nil // one place stays: most messages find the mailbox empty
+		}
 		if ch.member == nil {
 			s.dropLocked(ch)
 		}
 		return task{}, false
 	}
 	t := ch.box[0]
-	ch.box[0] = task{}
-	ch.box = ch.box[1:]
+	if ch.box[0] = (task{}); len(ch.box) > 1 {
+		ch.box = ch.box[1:]
+	} else {
+		ch.box = ch.box[:0]
+	}
 	if s.waiting == ch {
 		s.waiting = nil
 		s.room <- struct{}{}

@@ -2,7 +2,6 @@ package realtime
 
 import (
 	"fmt"
-	"time"
 )
 
 // newSession makes the receiver for connections that speak a protocol of topics:
@@ -55,7 +54,7 @@ func (s *session) withinRate(in *inbound) bool {
 	if s.meter == nil {
 		s.meter = n.limits.meter(s.Identity().seat(), s.addr)
 	}
-	v := s.meter.take(in.event, time.Now())
+	v := s.meter.take(in.event, s.lastHeard())
 	switch {
 	case v.warned:
 		n.metrics.limited.WithLabelValues(v.scope, "warn").Inc()

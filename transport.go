@@ -46,6 +46,9 @@ func (t *transport) open(up *upgraded, limit int64) {
 // touch notes that the peer was heard.
 func (t *transport) touch() { t.heard.Store(int64(time.Since(t.base))) }
 
+// lastHeard returns when the peer was last heard: for the read loop, now.
+func (t *transport) lastHeard() time.Time { return t.base.Add(time.Duration(t.heard.Load())) }
+
 // silence returns how long the peer has not been heard at now.
 func (t *transport) silence(now time.Time) time.Duration {
 	return now.Sub(t.base) - time.Duration(t.heard.Load())
