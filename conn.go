@@ -366,7 +366,7 @@ func (c *conn) expire(now time.Time) time.Time {
 // quiet is how long nothing may have come before a read loop is moved to a fresh
 // stack. Go halves the stack of a waiting goroutine only down to 4 KiB; a million
 // idle connections want the 2 KiB back.
-const quiet = time.Second
+const quiet = 500 * time.Millisecond
 
 // shrink has the read loop of a connection that has become quiet start over.
 func (c *conn) shrink(now time.Time) {

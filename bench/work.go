@@ -287,10 +287,12 @@ func churn(x *pair, s scale) (figures, error) {
 // idle takes the slope between two numbers of connections, which leaves out
 // what the process holds for itself.
 func idle(x *pair, s scale) (figures, error) {
+	const settled = 1500 * time.Millisecond // without a message: that is what idle means
 	few, most := s.idle[0], s.idle[1]
 	if err := x.connect(few, 1, 0); err != nil {
 		return nil, err
 	}
+	time.Sleep(settled)
 	low, err := x.report(true)
 	if err != nil {
 		return nil, err
@@ -298,6 +300,7 @@ func idle(x *pair, s scale) (figures, error) {
 	if err := x.connect(most-few, 1, 0); err != nil {
 		return nil, err
 	}
+	time.Sleep(settled)
 	high, err := x.report(true)
 	if err != nil {
 		return nil, err
