@@ -58,7 +58,9 @@ func (c *counter) add(n uint64) {
 func (c *counter) wait(n uint64, patience time.Duration) bool {
 	for last := c.arrived.Load(); last < n; {
 		turn := c.turn.Load()
-		c.wanted.Store(n)
+		// Swap, not Store: under the race detector a store is no full barrier, and the
+		// load below it would overtake it. Then neither side sees the other.
+		c.wanted.Swap(n)
 		if c.arrived.Load() >= n {
 			break
 		}
