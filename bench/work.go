@@ -312,7 +312,7 @@ func idle(x *pair, s scale) (figures, error) {
 		"idle-goroutines": per(low.Goroutines, high.Goroutines),
 	}
 	if x.peer.argv == nil { // publishing needs the Go side
-		if _, err := x.serve(serveOrder{Op: "publish", Topics: 1, Members: most, InFlight: 4, Seconds: 0.2}); err != nil {
+		if _, err := x.serve(serveOrder{Op: "publish", Topics: 1, Members: most, InFlight: 4, Seconds: min(0.2, s.span.Seconds())}); err != nil {
 			return nil, err
 		}
 	}
