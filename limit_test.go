@@ -1,9 +1,9 @@
 package realtime
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -285,22 +285,35 @@ func TestBadRateLimitsAreNamed(t *testing.T) {
 
 func (b *buckets) count() (all, idle int) {
 	for i := range b.shards {
-		s := &b.shards[i]
-		s.mu.Lock()
-		all, idle = all+len(s.byKey), idle+s.idle
-		s.mu.Unlock()
+		n, m := b.shards[i].count()
+		all, idle = all+n, idle+m
 	}
 	return all, idle
 }
 
+func (s *bucketShard) count() (all, idle int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byKey), s.idle
+}
+
 // oneShard yields addresses that all fall into the first shard of b, which
 // stands for the others: a flood of 64 times the size would take the test longer.
-func oneShard(b *buckets, n int) (addresses []string) {
-	for i := 0; len(addresses) < n; i++ {
-		ip := fmt.Sprintf("2001:db8:%x:%x::1", i>>16, i&0xffff)
-		if b.shard(addressKey(ip)) == &b.shards[0] {
-			addresses = append(addresses, ip)
+func oneShard(t *testing.T, b *buckets, n int) (addresses []string) {
+	t.Helper()
+	for i := 1 << 16; len(addresses) < n; i++ {
+		if i&0xffff == 0 {
+			continue // would be written shorter
 		}
+		site := "2001:db8:" + strconv.FormatInt(int64(i>>16), 16) + ":" + strconv.FormatInt(int64(i&0xffff), 16)
+		if b.shard(site+"::/64") != &b.shards[0] {
+			continue
+		}
+		ip := site + "::1"
+		if got := addressKey(ip); got != site+"::/64" {
+			t.Fatalf("%s counts as %s, want %s::/64", ip, got, site)
+		}
+		addresses = append(addresses, ip)
 	}
 	return addresses
 }
@@ -319,13 +332,13 @@ func TestManyAddressesDoNotExhaustMemory(t *testing.T) {
 			m.close()
 		}},
 	} {
-		addresses := oneShard(c.b, 5*idleBuckets)
+		addresses := oneShard(t, c.b, 5*idleBuckets)
 		held := l.meter("held", addresses[0])
 		passes(held, 5, "e", noon)
 		before, idleBefore := c.b.count()
 		for _, ip := range addresses[1:] {
 			c.touch(ip, noon)
-			if all, _ := c.b.count(); all > before+idleBuckets {
+			if all, _ := c.b.shards[0].count(); all > before+idleBuckets {
 				t.Fatalf("%s: %d buckets in one shard, want at most %d", c.name, all, before+idleBuckets)
 			}
 		}

@@ -33,7 +33,7 @@ func streamsStayWhole(t *testing.T, serve func(http.Handler) *httptest.Server) {
 	rt.Topic("log:{n}", History(100_000, 0))
 	server := serve(rt)
 	defer server.Close()
-	const clients, publishers, each = 16, 3, 500
+	const clients, publishers, each = 12, 3, 250
 	var wg, ready sync.WaitGroup
 	ready.Add(clients)
 	pad := strings.Repeat("x", 600)
@@ -93,7 +93,7 @@ func streamsStayWhole(t *testing.T, serve func(http.Handler) *httptest.Server) {
 					if i%3 == 0 && n%50 == 0 {
 						time.Sleep(3 * time.Millisecond)
 					}
-					if i%4 == 1 && n == 400 {
+					if i%4 == 1 && n == 200 {
 						break // reconnect
 					}
 				}
