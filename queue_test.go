@@ -590,12 +590,19 @@ func TestWaterMarksComeInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newQueueBench(closeSlow, queueBounds{messages: 100, high: 4, low: 1})
 		told := watermarks(b)
-		for range 500 {
+		const rounds, heard = 500, 10 // changes that cancel out are not told: in every tenth round they cannot
+		for i := range rounds {
 			b.pushAll("a1 a2 a3 a4")
+			if i%heard == 0 {
+				synctest.Wait()
+			}
 			var out batch
 			b.q.take(&out, false)
 			b.q.more()
 			out.release()
+			if i%heard == 0 {
+				synctest.Wait()
+			}
 		}
 		synctest.Wait()
 		got := told()
@@ -606,6 +613,9 @@ func TestWaterMarksComeInOrder(t *testing.T) {
 		}
 		if !strings.HasSuffix(got, "low") {
 			t.Errorf("the last call was not low: %q", got)
+		}
+		if n := strings.Count(got, "high"); n < rounds/heard {
+			t.Errorf("%d calls with high, want at least %d", n, rounds/heard)
 		}
 	})
 }
