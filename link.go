@@ -106,9 +106,7 @@ func (s *session) subscribe(ctx context.Context, topic string) error {
 }
 
 func (s *session) unsubscribe(topic string, why *Error) error {
-	s.mu.Lock()
-	ch := s.findLocked(topic)
-	s.mu.Unlock()
+	ch := s.find(topic)
 	if why == nil {
 		why = &Error{Code: string(ReasonDisconnected), Text: "Unsubscribed by the server", Retry: RetryNever}
 	}

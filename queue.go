@@ -103,13 +103,21 @@ type queue struct {
 	busy    bool          // somebody is flushing and will look again
 	ending  bool          // the close frame is queued; pushes are refused
 	dropped bool          // what waited before the end is not to be written
-	sources []source      // members that read from history, in turn
+	sources []lagging     // members that read from history, in turn
+	turn    bool          // it is theirs: what waits was taken last
 	idle    chan struct{} // closed when nobody flushes any more; made on demand
 
 	water   func(high bool) // nil without WithWaterMarks; set before the first push
 	flooded bool            // above the high mark and not yet at the low one
 	told    bool            // what water was last told
 	telling bool            // a goroutine is telling it
+}
+
+// lagging is a source, and how many of the frames that wait were queued before it
+// fell behind: its own earlier events may be among them.
+type lagging struct {
+	source source
+	ahead  int
 }
 
 // source gives a queue the events that it had no room for.
@@ -155,7 +163,7 @@ func (q *queue) finish(drop bool, frames ...*frame) (res pushed, ok bool) {
 		q.appendLocked(f)
 	}
 	q.ending = true
-	q.sources = nil
+	q.sources, q.turn = nil, false
 	return q.wakeLocked(), true
 }
 
@@ -165,7 +173,7 @@ func (q *queue) abandon() {
 	defer q.mu.Unlock()
 	q.resetLocked()
 	q.ending = true
-	q.sources = nil
+	q.sources, q.turn = nil, false
 	q.idleLocked()
 }
 
@@ -427,18 +435,31 @@ func (q *queue) take(b *batch, some bool) (src source, ok bool) {
 	switch n := len(q.items); {
 	case n == 0:
 		return q.restLocked()
+	case q.turn && q.sources[0].ahead == 0: // else a lively topic would starve it
+		q.turn = false
+		return q.sources[0].source, true
 	case q.box == nil || some && n > len(b.few):
 		q.takeSomeLocked(b)
 	default:
 		b.frames, b.box = q.items, q.box
 		q.items, q.box, q.bytes = nil, nil, 0
 	}
+	q.overtakeLocked(-len(b.frames))
 	return nil, true
+}
+
+// overtakeLocked notes that there are n frames more before what the sources have.
+func (q *queue) overtakeLocked(n int) {
+	for i := range q.sources {
+		q.sources[i].ahead = max(0, q.sources[i].ahead+n)
+	}
+	q.turn = len(q.sources) > 0
 }
 
 func (q *queue) restLocked() (src source, ok bool) {
 	if len(q.sources) > 0 {
-		return q.sources[0], true
+		q.turn = false
+		return q.sources[0].source, true
 	}
 	q.idleLocked()
 	return nil, false
@@ -491,6 +512,7 @@ func (q *queue) putBack(frames []*frame) {
 	if q.dropped {
 		return
 	}
+	q.overtakeLocked(len(frames))
 	waiting := append([]*frame(nil), q.items...)
 	q.resetLocked()
 	for _, f := range frames {
@@ -521,7 +543,7 @@ func (q *queue) lag(s source) pushed {
 	if q.ending {
 		return pushClosed
 	}
-	q.sources = append(q.sources, s)
+	q.sources = append(q.sources, lagging{s, len(q.items)})
 	return q.wakeLocked()
 }
 
@@ -530,13 +552,13 @@ func (q *queue) lag(s source) pushed {
 func (q *queue) served(s source, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.sources) == 0 || q.sources[0] != s {
+	if len(q.sources) == 0 || q.sources[0].source != s {
 		return
 	}
 	if q.sources = q.sources[1:]; more {
-		q.sources = append(q.sources, s)
+		q.sources = append(q.sources, lagging{source: s})
 	} else if len(q.sources) == 0 {
-		q.sources = nil
+		q.sources, q.turn = nil, false
 	}
 }
 

@@ -828,3 +828,29 @@ func BenchmarkQueueOverflow(b *testing.B) {
 		})
 	}
 }
+
+// A member that reads from the history gets its turn although another topic of
+// the same connection never leaves the queue empty, and not before what stood
+// there when it fell behind.
+func TestQueueServesASourceBetweenLivelyFrames(t *testing.T) {
+	b := newQueueBench(closeSlow, queueBounds{messages: 99})
+	b.pushAll("a1 a2 a3")
+	s := &script{}
+	b.q.lag(s)
+	for round, wantSource := range []bool{false, true, false, true} {
+		b.pushAll("b1")
+		var out batch
+		src, ok := b.q.take(&out, false)
+		if !ok || (src != nil) != wantSource {
+			t.Fatalf("round %d: source %v, want %v", round, src != nil, wantSource)
+		}
+		if src != nil {
+			b.q.served(src, true)
+		}
+		if round == 0 { // what the socket did not take comes first again
+			b.q.putBack(out.frames)
+			b.q.take(&out, false)
+		}
+		out.release()
+	}
+}

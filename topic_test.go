@@ -40,7 +40,7 @@ func (s *seat) read() (frames []*frame) {
 		q.mu.Unlock()
 		return nil
 	}
-	src := q.sources[0]
+	src := q.sources[0].source
 	q.mu.Unlock()
 	frames, more := src.refill()
 	q.served(src, more)
