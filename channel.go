@@ -64,7 +64,7 @@ const (
 	taskLeft             // the membership has ended
 )
 
-// post puts a message into a mailbox, waiting for room. False means that the
+// put appends a message to a mailbox, waiting for room. False means that the
 // channel went meanwhile.
 func (s *session) put(ch *channel, in inbound) bool {
 	s.mu.Lock()

@@ -40,17 +40,17 @@ func (ch *channel) do(t task) {
 
 // event has the topic's handler answer one message.
 func (ch *channel) event(in inbound) {
-	c := ch.session
+	s := ch.session
 	if !ch.joined() {
-		c.fail(ch.name, in.ref, errNotSubscribed)
+		s.fail(ch.name, in.ref, errNotSubscribed)
 		return
 	}
 	h := ch.pattern.handler(in.event)
 	if h == nil {
-		c.fail(ch.name, in.ref, &Error{Code: CodeUnknownEvent, Text: "No such event here", Retry: RetryNever})
+		s.fail(ch.name, in.ref, &Error{Code: CodeUnknownEvent, Text: "No such event here", Retry: RetryNever})
 		return
 	}
-	c.flight.add(noteMessage, h.event, len(in.data))
+	s.flight.add(noteMessage, h.event, len(in.data))
 	r := &Reply{to: ch, ref: in.ref}
 	r.settle(ch.call(h, Message{Topic: ch.name, Event: in.event, Data: in.data, params: ch.params, reply: r}))
 }
@@ -76,27 +76,27 @@ const pageLimit = 100
 
 // page answers a request for history.
 func (ch *channel) page(in inbound) {
-	c := ch.session
+	s := ch.session
 	if !ch.joined() {
-		c.fail(ch.name, in.ref, errNotSubscribed)
+		s.fail(ch.name, in.ref, errNotSubscribed)
 		return
 	}
 	if !ch.pattern.keep.Keeps() {
-		c.fail(ch.name, in.ref, &Error{Code: CodeNoHistory, Text: "This channel keeps no history", Retry: RetryNever})
+		s.fail(ch.name, in.ref, &Error{Code: CodeNoHistory, Text: "This channel keeps no history", Retry: RetryNever})
 		return
 	}
 	from, limit, e := parsePage(in.data)
 	if e != nil {
-		c.fail(ch.name, in.ref, e)
+		s.fail(ch.name, in.ref, e)
 		return
 	}
-	events, newest, err := c.node.hub.page(c.Context(), ch.pattern, ch.name, from, limit)
+	events, newest, err := s.node.hub.page(s.Context(), ch.pattern, ch.name, from, limit)
 	if err != nil {
-		c.fail(ch.name, in.ref, ch.clientError(err, "history"))
+		s.fail(ch.name, in.ref, ch.clientError(err, "history"))
 		return
 	}
 	if in.ref != "" {
-		c.reply(ch.name, in.ref, appendPage(nil, events, newest))
+		s.reply(ch.name, in.ref, appendPage(nil, events, newest))
 	}
 }
 

@@ -6,7 +6,7 @@ var errAlready = &Error{Code: CodeAlreadySubscribed, Text: "Already subscribed",
 // join asks the join function, unless the server itself admits, and makes the
 // connection a member.
 func (ch *channel) join(t task) error {
-	c := ch.session
+	s := ch.session
 	if ch.joined() {
 		return errAlready
 	}
@@ -23,9 +23,9 @@ func (ch *channel) join(t task) error {
 	if err != nil {
 		return err
 	}
-	m := &member{client: &c.Client}
+	m := &member{client: &s.Client}
 	res := pushQueued
-	err = c.node.hub.join(c.Context(), ch.pattern, ch.name, m, t.recover, func(j joined) {
+	err = s.node.hub.join(s.Context(), ch.pattern, ch.name, m, t.recover, func(j joined) {
 		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, joined: &j})
 	})
 	if err != nil {
@@ -34,16 +34,16 @@ func (ch *channel) join(t task) error {
 	kept := ch.keep(m)
 	switch res {
 	case pushWake:
-		c.pool.flush(&c.outlet)
+		s.pool.flush(&s.outlet)
 	case pushSlow: // without its answer the client would wait for ever
-		c.end(ReasonSlowConsumer, nil, nil)
+		s.end(ReasonSlowConsumer, nil, nil)
 	}
 	if !kept {
-		c.node.hub.leave(m)
+		s.node.hub.leave(m)
 		return ErrClosed
 	}
 	ch.countJoin("ok")
-	c.flight.add(noteJoined, ch.pattern.text, 0)
+	s.flight.add(noteJoined, ch.pattern.text, 0)
 	return nil
 }
 
@@ -64,22 +64,22 @@ func (ch *channel) startJoin() {
 // endJoin sends what was pushed during the join: after its answer, or not at all
 // if it was refused.
 func (ch *channel) endJoin() {
-	c := ch.session
-	c.mu.Lock()
+	s := ch.session
+	s.mu.Lock()
 	wake, slow := false, false
 	for _, f := range ch.held {
 		if ch.member != nil {
-			res := c.out.push(f)
+			res := s.out.push(f)
 			wake, slow = wake || res == pushWake, slow || res == pushSlow
 		}
 	}
 	ch.joining, ch.held = false, nil
-	c.mu.Unlock()
+	s.mu.Unlock()
 	if wake {
-		c.pool.flush(&c.outlet)
+		s.pool.flush(&s.outlet)
 	}
 	if slow {
-		c.end(ReasonSlowConsumer, nil, nil)
+		s.end(ReasonSlowConsumer, nil, nil)
 	}
 }
 
