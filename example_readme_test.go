@@ -16,8 +16,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
-	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -338,24 +338,34 @@ func readmeShutdown(rt *realtime.Server, mux http.Handler) error {
 var _ = readmeShutdown
 
 func TestChat(t *testing.T) {
-	secret := []byte("a secret of at least thirty-two bytes")
-	rt, err := realtime.New(realtime.WithJWT(realtime.HS256("", secret)), realtime.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(rt)
-	defer server.Close()
+	synctest.Test(t, func(t *testing.T) {
+		secret := []byte("a secret of at least thirty-two bytes")
+		rt := realtimetest.NewServer(t, realtime.WithJWT(realtime.HS256("", secret)))
+		declare(rt) // your topics and handlers
+		dial := func(user string, opts ...realtimetest.TokenOption) *realtimetest.Client {
+			return realtimetest.Dial(t, rt, realtimetest.WithToken(realtimetest.Token(secret, user, opts...)))
+		}
 
-	token := realtimetest.Token(secret, "u1")
-	conn, _, err := websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{
-		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
+		ada, bob := dial("ada"), dial("bob")
+		ada.Join("chat:lobby")
+		at := bob.Join("chat:lobby")
+		ada.WantReply(ada.Push("chat:lobby", "message", "hi"), "ok", nil)
+		seen := bob.WantPush("chat:lobby", "message", "hi")
+		ada.WantError(ada.Push("chat:lobby", "shout", nil), realtime.CodeUnknownEvent)
+
+		bob.Cut() // a lost network: no close frame
+		ada.WantReply(ada.Push("chat:lobby", "message", "bob?"), "ok", nil)
+		bob = dial("bob")
+		bob.Rejoin("chat:lobby", realtime.Position{Epoch: at.Epoch, Offset: seen.Offset})
+		bob.WantPush("chat:lobby", "message", "bob?")
+
+		dial("eve", realtimetest.Lifetime(-time.Minute)).WantClosed(realtime.ReasonTokenExpired)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.CloseNow()
-	_, first, err := conn.Read(t.Context())
-	if err != nil || !strings.Contains(string(first), `"user":"u1"`) {
-		t.Errorf("got %s, %v, want a greeting for u1", first, err)
-	}
+}
+
+func declare(rt *realtime.Server) {
+	chat := rt.Topic("chat:{room}", realtime.History(100, time.Hour))
+	chat.Handle("message", func(ctx context.Context, c *realtime.Client, m realtime.Message) (any, error) {
+		return nil, rt.Publish(ctx, m.Topic, "message", m.Data)
+	})
 }
