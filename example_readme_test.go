@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -325,11 +326,16 @@ func readmeObserve(registry prometheus.Registerer) error {
 }
 
 func readmeShutdown(rt *realtime.Server, mux http.Handler) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	srv := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go srv.ListenAndServe()
-	<-ctx.Done()
+	failed := make(chan error, 1)
+	go func() { failed <- srv.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return err // the port is taken, say
+	case <-ctx.Done():
+	}
 	drain, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	return errors.Join(rt.Shutdown(drain), srv.Shutdown(drain)) // the sockets first
