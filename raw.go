@@ -105,8 +105,7 @@ func (s *rawStream) receive(payload []byte, _ bool) {
 
 // ended implements [receiver].
 func (s *rawStream) ended(Reason) {
-	s.in.CloseWithError(io.EOF)
-	s.pipe.CloseWithError(ErrClosed)
+	s.in.CloseWithError(io.EOF) // the other half is the handler's: closed, it would hide this error
 }
 
 // pace waits until the rate limits let one more message through. A byte stream has
@@ -133,7 +132,13 @@ func (c *conn) pace() bool {
 }
 
 // Read implements [io.Reader].
-func (s *rawStream) Read(p []byte) (int, error) { return s.pipe.Read(p) }
+func (s *rawStream) Read(p []byte) (int, error) {
+	n, err := s.pipe.Read(p)
+	if err == io.ErrClosedPipe { // the handler has returned
+		err = ErrClosed
+	}
+	return n, err
+}
 
 // Write implements [io.Writer].
 func (s *rawStream) Write(p []byte) (int, error) {

@@ -216,3 +216,22 @@ func TestARawClientOverTheRateIsHeldBackAndLosesNothing(t *testing.T) { // S2.11
 		c.WantClosed("")
 	})
 }
+
+func TestARawStreamThatHasEndedReadsEOF(t *testing.T) { // RawHandler
+	synctest.Test(t, func(t *testing.T) {
+		errs := make(chan error, 1)
+		s := newServer(t)
+		c := dialMount(t, s, s.Raw(func(ctx context.Context, _ *realtime.Client, stream io.ReadWriteCloser) error {
+			<-ctx.Done()
+			synctest.Wait() // the connection has gone
+			_, err := stream.Read(make([]byte, 1))
+			errs <- err
+			return nil
+		}))
+		synctest.Wait()
+		c.Cut()
+		if err := <-errs; err != io.EOF {
+			t.Errorf("got %v, want io.EOF", err)
+		}
+	})
+}
