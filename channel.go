@@ -142,6 +142,10 @@ func (s *session) close() []*channel {
 // putLocked appends a task and has it worked on.
 func (ch *channel) putLocked(t task) {
 	ch.box = append(ch.box, t)
+	ch.workLocked()
+}
+
+func (ch *channel) workLocked() {
 	if !ch.running {
 		ch.running = true
 		ch.session.node.work.Add(1)
@@ -215,19 +219,27 @@ func (ch *channel) keep(m *member) bool {
 	return true
 }
 
-// part takes the membership away, nil if there is none, and has the host told of
-// its end.
-func (ch *channel) part(why Reason) *member {
+// part takes the membership away, nil if there is none, and queues told, if not
+// nil, behind the last of it: all in one step, since a join may follow at once and
+// its answer must come after told. The host hears of the end before that join, too.
+func (ch *channel) part(why Reason, told *frame) (m *member, res pushed) {
 	s := ch.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := ch.member
-	ch.member = nil
-	if m != nil && ch.pattern.left != nil {
-		ch.putLocked(task{kind: taskLeft, why: why})
+	if m = ch.member; m == nil {
+		return nil, pushQueued
 	}
-	if m != nil && !ch.running {
+	ch.member = nil
+	m.topic.leave(m)
+	if told != nil {
+		res = s.out.push(told)
+	}
+	if ch.pattern.left != nil {
+		ch.box = slices.Insert(ch.box, 0, task{kind: taskLeft, why: why})
+		ch.workLocked()
+	}
+	if !ch.running {
 		s.dropLocked(ch)
 	}
-	return m
+	return m, res
 }

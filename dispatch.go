@@ -172,6 +172,6 @@ func (*session) started() {}
 // its context ended.
 func (s *session) ended(why Reason) {
 	for _, ch := range s.close() {
-		ch.leave(why)
+		ch.leave(why, nil)
 	}
 }

@@ -69,6 +69,6 @@ func BenchmarkJoinLeave(b *testing.B) {
 		if err := ch.join(task{}); err != nil {
 			b.Fatal(err)
 		}
-		ch.leave(ReasonClientClosed)
+		ch.leave(ReasonClientClosed, nil)
 	}
 }

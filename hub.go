@@ -226,9 +226,14 @@ func (h *hub) leave(m *member) bool {
 	if t == nil || !t.leave(m) {
 		return false
 	}
-	h.metrics.members.Dec()
-	h.release(t)
+	h.forget(m)
 	return true
+}
+
+// forget gives back what the hub holds of a membership that has ended.
+func (h *hub) forget(m *member) {
+	h.metrics.members.Dec()
+	h.release(m.topic)
 }
 
 // page reads from the history of a topic.

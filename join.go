@@ -40,6 +40,7 @@ func (ch *channel) join(t task) error {
 	}
 	if !kept {
 		s.node.hub.leave(m)
+		ch.do(task{kind: taskLeft, why: s.why()}) // the join function may have counted the client in
 		return ErrClosed
 	}
 	ch.countJoin("ok")
@@ -104,38 +105,43 @@ func (ch *channel) leaveAsked(ref string) {
 	switch {
 	case ch.name == globalTopic:
 		ch.session.fail(ch.name, ref, &Error{Code: string(ReasonForbidden), Text: "Every connection stays in global", Retry: RetryNever})
-	case !ch.leave(ReasonClientClosed):
+	case !ch.leave(ReasonClientClosed, &outbound{kind: kindLeft, topic: ch.name, ref: ref}):
 		ch.session.fail(ch.name, ref, errNotSubscribed)
-	default:
-		ch.session.tell(&outbound{kind: kindLeft, topic: ch.name, ref: ref})
 	}
 }
 
 // leave ends the membership, whoever wants it, and reports whether there was
-// one. No event of the topic is queued afterwards.
-func (ch *channel) leave(why Reason) bool {
+// one. The client is told m, unless that is nil, and gets no event of the topic
+// afterwards.
+func (ch *channel) leave(why Reason, m *outbound) bool {
 	s := ch.session
-	m := ch.part(why)
-	if m == nil {
+	var told *frame
+	if m != nil {
+		told = seal(s.enc, m)
+	}
+	gone, res := ch.part(why, told)
+	if gone == nil {
 		return false
 	}
-	gone := ErrNotJoined
+	switch res {
+	case pushWake:
+		s.pool.flush(&s.outlet)
+	case pushSlow:
+		s.end(ReasonSlowConsumer, nil, nil)
+	}
+	err := ErrNotJoined
 	if s.isEnding() {
-		gone = ErrClosed
+		err = ErrClosed
 	}
 	s.flight.add(noteLeft, ch.pattern.text, 0)
-	left := s.node.hub.leave(m)
-	s.node.asks.drop(&s.Client, ch.name, gone)
-	return left
+	s.node.hub.forget(gone)
+	s.node.asks.drop(&s.Client, ch.name, err)
+	return true
 }
 
 // expel ends the membership for the server's reasons and tells the client.
 func (ch *channel) expel(why *Error) bool {
-	if !ch.leave(ReasonDisconnected) {
-		return false
-	}
-	ch.session.tell(&outbound{kind: kindLeft, topic: ch.name, err: why})
-	return true
+	return ch.leave(ReasonDisconnected, &outbound{kind: kindLeft, topic: ch.name, err: why})
 }
 
 // recheck asks the join function again, under the identity of a fresh token.

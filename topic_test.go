@@ -451,5 +451,5 @@ func TestJoinWhoseAnswerFindsNoRoomEndsTheConnection(t *testing.T) {
 	if c.reason != ReasonSlowConsumer {
 		t.Errorf("the connection ended as %q, want slow_consumer", c.reason)
 	}
-	ch.leave(c.reason)
+	ch.leave(c.reason, nil)
 }
