@@ -40,7 +40,7 @@ func (ch *channel) join(t task) error {
 	}
 	if !kept {
 		s.node.hub.leave(m)
-		ch.do(task{kind: taskLeft, why: s.why()}) // the join function may have counted the client in
+		s.do(ch, task{kind: taskLeft, why: s.why()}) // the join function may have counted the client in
 		return ErrClosed
 	}
 	ch.countJoin("ok")
