@@ -269,3 +269,16 @@ func TestAValueStaysWithTheConnection(t *testing.T) {
 		}
 	})
 }
+
+func TestAClientPushedOverItsBoundWhenItConnectsIsToldWhy(t *testing.T) { // envelope.md section 6: slow_consumer
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, realtime.WithQueue(8, 1<<16), realtime.WithConnected(func(c *realtime.Client) {
+			for range 20 { // while the answer to the handshake waits
+				c.Push("global", "x", 1)
+			}
+		}))
+		if told := dial(t, s).WantClosed(realtime.ReasonSlowConsumer); told.Code != 4008 {
+			t.Errorf("code %d, want 4008", told.Code)
+		}
+	})
+}

@@ -157,7 +157,11 @@ func (q *queue) finish(drop bool, frames ...*frame) (res pushed, ok bool) {
 		return pushClosed, false
 	}
 	if q.dropped = drop; drop {
+		answer := q.answerLocked()
 		q.resetLocked()
+		if answer != nil {
+			q.appendLocked(answer)
+		}
 	}
 	for _, f := range frames {
 		q.appendLocked(f)
@@ -165,6 +169,16 @@ func (q *queue) finish(drop bool, frames ...*frame) (res pushed, ok bool) {
 	q.ending = true
 	q.sources, q.turn = nil, false
 	return q.wakeLocked(), true
+}
+
+// answerLocked returns the answer to the handshake if it still waits, nil if not:
+// without it the client would not understand its close. It is known by its H, of
+// HTTP, which no frame begins with (it would be an unfinished close frame).
+func (q *queue) answerLocked() *frame {
+	if len(q.items) > 0 && len(q.items[0].wire) > 0 && q.items[0].wire[0] == 'H' {
+		return q.items[0]
+	}
+	return nil
 }
 
 // abandon drops everything, for good: the socket takes no more bytes.
