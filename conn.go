@@ -271,7 +271,7 @@ func (c *conn) bye() {
 	if c.reason == ReasonConnectionLost {
 		return
 	}
-	until := time.Now().Add(c.node.linger)
+	until := c.node.lingerUntil(time.Now())
 	c.mu.Lock()
 	c.bidding = true
 	c.nc.SetReadDeadline(until)
@@ -375,13 +375,6 @@ func (c *conn) shrink(now time.Time) {
 	if c.reason == "" && c.raw != nil && c.silence(now) >= quiet && c.deep.CompareAndSwap(true, false) {
 		c.nudge()
 	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // beat pings after silence and ends the connection when nothing at all comes

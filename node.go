@@ -56,6 +56,7 @@ type node struct {
 	waiting  atomic.Int64   // connections that have yet to authenticate
 	tenanted atomic.Bool    // there has been an identity with a tenant
 	window   atomic.Int64   // reconnect window in milliseconds, while draining
+	drained  atomic.Int64   // when the drain has to be over, since base; 0 for no such time
 	work     sync.WaitGroup // goroutines that run on behalf of connections
 
 	mu      sync.Mutex // guards the following and Client.at
@@ -185,6 +186,23 @@ func (n *node) closing(reason Reason, why *Error) *closing {
 		}
 	}
 	return c
+}
+
+// lingerUntil is how long a connection that closes at now waits for its peer: no
+// longer than a drain may take, or one mute peer would make it fail.
+func (n *node) lingerUntil(now time.Time) time.Time {
+	until := now.Add(n.linger)
+	if end := n.drained.Load(); end != 0 {
+		return earlier(until, n.base.Add(time.Duration(end)))
+	}
+	return until
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // retryAfter is in how many seconds a drained server's clients should come back.

@@ -17,6 +17,10 @@ const (
 	// are spread; the rest is for the last clients' close frames.
 	drainShare = 0.6
 
+	// lastWords is how long before the deadline peers that have not closed are
+	// given up, so that the drain itself ends in time.
+	lastWords = 200 * time.Millisecond
+
 	// returnRate is how many clients a second should come back after a drain, to
 	// the servers that are left: what a handshake with a token costs two cores,
 	// with room for their work.
@@ -45,6 +49,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		defer close(ended)
 		n.work.Wait()
 	}()
+	if deadline, ok := ctx.Deadline(); ok {
+		n.drained.Store(int64(deadline.Add(-lastWords).Sub(n.base)))
+	}
 	n.closeAll(ctx, cs, ended)
 	var err error
 	select {

@@ -89,7 +89,7 @@ func TestAHandlerThatIgnoresItsContextIsReported(t *testing.T) {
 	})
 }
 
-func TestADrainCutsWhoDoesNotAnswer(t *testing.T) {
+func TestADrainEndsInTimeAlthoughAPeerIsMute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t)
 		c := dial(t, s)
@@ -99,8 +99,8 @@ func TestADrainCutsWhoDoesNotAnswer(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		err := s.Shutdown(ctx)
-		if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took > 3*time.Second {
-			t.Errorf("got %v after %v, want the context's error within 3 s", err, took)
+		if took := time.Since(start); err != nil || took < time.Second || took > 2*time.Second {
+			t.Errorf("got %v after %v, want nil after the peer was waited for, within 2 s", err, took)
 		}
 	})
 }
