@@ -32,6 +32,7 @@ type settings struct {
 	grace     time.Duration // after a token's expiry
 	linger    time.Duration // to wait for the peer's close frame
 	stall     time.Duration // of a write without progress
+	writers   int           // goroutines that write at most; 0 for the default
 	perSecond float64       // as told in connected; 0 is no limit
 	burst     int
 	promises  []byte // see promisesOf

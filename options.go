@@ -343,6 +343,20 @@ func WithWriteTimeout(d time.Duration) Option {
 	}
 }
 
+// WithWriters bounds the goroutines that write published events to sockets at the
+// same time. They exist only while there is something to write. The default is
+// GOMAXPROCS. With fewer the queues of large topics get longer, more frames share a
+// system call, and events take longer.
+func WithWriters(n int) Option {
+	return func(c *config) error {
+		if n < 1 {
+			return fmt.Errorf("WithWriters(%d): want at least 1", n)
+		}
+		c.writers = n
+		return nil
+	}
+}
+
 // WithCompression offers permessage-deflate, without context takeover: a
 // published event is compressed once for all its members, if it has 512 bytes or
 // more. It costs CPU, and about 1.2 MB per core for compressors.

@@ -89,6 +89,9 @@ func (c *config) build() (*Server, error) {
 	n.asks.metrics = n.metrics
 	n.metrics.brokerUp.Set(1)
 	n.pool = newFlushPool(n.metrics, c.stall)
+	if c.writers > 0 {
+		n.pool.workers = c.writers
+	}
 	n.hub = newHub(c.broker, n.pool, n.metrics)
 	n.seats = newSeats[*Client](c.perServer, c.perUser, c.newest)
 	if err := n.metrics.register(c.registerer); err != nil {
