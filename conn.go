@@ -415,6 +415,15 @@ func (c *conn) ponged() {
 	c.node.metrics.roundTrip.Observe(trip.Seconds())
 }
 
+// charge holds one message against the rate limits. Only the read loop calls it;
+// the meter is made by the first message.
+func (c *conn) charge(event string, now time.Time) verdict {
+	if c.meter == nil {
+		c.meter = c.node.limits.meter(c.Identity().seat(), c.addr)
+	}
+	return c.meter.take(event, now)
+}
+
 // tell sends one message to this client and ends the connection if it does not
 // read what it is told.
 func (c *conn) tell(m *outbound) {

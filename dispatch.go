@@ -51,10 +51,7 @@ func (s *session) receiveFirst(in inbound) {
 // answered, softly at first.
 func (s *session) withinRate(in *inbound) bool {
 	n := s.node
-	if s.meter == nil {
-		s.meter = n.limits.meter(s.Identity().seat(), s.addr)
-	}
-	v := s.meter.take(in.event, s.lastHeard())
+	v := s.charge(in.event, s.lastHeard())
 	switch {
 	case v.warned:
 		n.metrics.limited.WithLabelValues(v.scope, "warn").Inc()

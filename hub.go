@@ -272,29 +272,3 @@ func (s *hubShard) list() []*topic {
 	}
 	return ts
 }
-
-// check returns what is wrong with the bookkeeping, for tests at a moment when
-// nothing is under way: every membership must be seen from both ends.
-func (h *hub) check() error {
-	var errs []error
-	for i := range h.shards {
-		for _, t := range h.shards[i].list() {
-			errs = append(errs, t.check())
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (t *topic) check() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.refs != len(t.members) {
-		return fmt.Errorf("topic %s: %d references, %d members", t.name, t.refs, len(t.members))
-	}
-	for i, m := range t.members {
-		if m.at != i || m.topic != t || m.removed {
-			return fmt.Errorf("topic %s: member %d is astray", t.name, i)
-		}
-	}
-	return nil
-}

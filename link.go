@@ -21,11 +21,8 @@ func (s *session) topics() []string {
 }
 
 func (s *session) push(topic, event string, payload any) error {
-	data, err := marshal(payload)
+	data, err := eventData(event, payload)
 	if err != nil {
-		return err
-	}
-	if err := checkName(event, maxEventBytes); err != nil {
 		return err
 	}
 	return s.post(&outbound{kind: kindEvent, topic: topic, event: event, data: data})
@@ -117,11 +114,8 @@ func (s *session) unsubscribe(topic string, why *Error) error {
 }
 
 func (s *session) ask(ctx context.Context, topic, event string, payload any) (json.RawMessage, error) {
-	data, err := marshal(payload)
+	data, err := eventData(event, payload)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkName(event, maxEventBytes); err != nil {
 		return nil, err
 	}
 	answers := s.node.asks.ask(ctx, []*Client{&s.Client}, &outbound{kind: kindEvent, topic: topic, event: event, data: data})

@@ -257,12 +257,8 @@ func (h *handshake) identify(cred credential) (*Identity, error) {
 // accept takes the connection over and starts it.
 func (h *handshake) accept(id *Identity) {
 	n := h.m.node
-	c, err := h.upgrade()
-	if err != nil {
-		return
-	}
-	if !n.add(&c.Client) {
-		h.turnAway(c)
+	c := h.upgrade()
+	if c == nil {
 		return
 	}
 	n.metrics.accepted.Add(1)
@@ -287,17 +283,23 @@ func (h *handshake) turnAway(c *conn) {
 	c.in.release()
 }
 
-func (h *handshake) upgrade() (*conn, error) {
+// upgrade makes the connection and has the node know it; nil means that the
+// request has been answered.
+func (h *handshake) upgrade() *conn {
 	n := h.m.node
 	up, err := upgrade(h.w, h.r, h.echo, n.compress)
 	if err != nil {
 		h.m.count("failed")
 		n.log.Error("realtime: handshake", "remote", h.addr, "error", err)
-		return nil, err
+		return nil
 	}
 	c := newConn(n, up, h.enc, h.r.URL.Path, h.addr)
 	c.to = h.m.to(c)
-	return c, nil
+	if !n.add(&c.Client) {
+		h.turnAway(c)
+		return nil
+	}
+	return c
 }
 
 // maxRefusing bounds the refused connections that linger for their close frame.
@@ -318,12 +320,8 @@ func (h *handshake) refuse(err error) {
 		h.refusePlain(reason, why)
 		return
 	}
-	c, err := h.upgrade()
-	if err != nil {
-		return
-	}
-	if !n.add(&c.Client) {
-		h.turnAway(c)
+	c := h.upgrade()
+	if c == nil {
 		return
 	}
 	n.refusing.Add(1)

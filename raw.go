@@ -112,11 +112,8 @@ func (s *rawStream) ended(Reason) {
 // no way to say that a part was refused; a client that is not read has to wait by
 // itself. False means that the connection has ended.
 func (c *conn) pace() bool {
-	if c.meter == nil {
-		c.meter = c.node.limits.meter(c.Identity().seat(), c.addr)
-	}
 	for {
-		v := c.meter.take("", time.Now())
+		v := c.charge("", time.Now())
 		if v.ok {
 			return true
 		}

@@ -194,10 +194,7 @@ func (s *Server) Publish(ctx context.Context, topic, event string, payload any, 
 	if s.node.closed.Load() {
 		return ErrServerClosed
 	}
-	if err := checkName(event, maxEventBytes); err != nil {
-		return err
-	}
-	data, err := marshal(payload)
+	data, err := eventData(event, payload)
 	if err != nil {
 		return err
 	}
@@ -236,10 +233,7 @@ func (s *Server) Push(to Target, topic, event string, payload any) (int, error) 
 // The error is [ErrUnknownTopic], or that of the event's name or the payload; what
 // went wrong with one member is in its answer.
 func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]Answer, error) {
-	if err := checkName(event, maxEventBytes); err != nil {
-		return nil, err
-	}
-	data, err := marshal(payload)
+	data, err := eventData(event, payload)
 	if err != nil {
 		return nil, err
 	}

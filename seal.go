@@ -49,11 +49,12 @@ func payloadOf(wire []byte) []byte {
 
 // closeFrame returns the frame that ends a connection.
 func closeFrame(code int, text string) *frame {
-	payload := closePayload(code, text)
-	return &frame{wire: append(appendHeader(nil, frameClose, false, len(payload)), payload...)}
+	return controlFrame(frameClose, closePayload(code, text))
 }
 
 // pong returns the answer to a ping.
-func pong(payload []byte) *frame {
-	return &frame{wire: append(appendHeader(nil, framePong, false, len(payload)), payload...)}
+func pong(payload []byte) *frame { return controlFrame(framePong, payload) }
+
+func controlFrame(op opcode, payload []byte) *frame {
+	return &frame{wire: append(appendHeader(nil, op, false, len(payload)), payload...)}
 }

@@ -298,6 +298,15 @@ func (t *topic) all() iter.Seq[*Client] {
 	}
 }
 
+// eventData returns the data of an event that the host wants sent: payload as JSON,
+// if event is a name that can be sent.
+func eventData(event string, payload any) (json.RawMessage, error) {
+	if err := checkName(event, maxEventBytes); err != nil {
+		return nil, err
+	}
+	return marshal(payload)
+}
+
 // marshal returns payload as JSON. A json.RawMessage is taken as it is, if it is
 // valid: one bad value would break the frames of every member.
 func marshal(payload any) (json.RawMessage, error) {

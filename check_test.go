@@ -1,6 +1,9 @@
 package realtime
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // check returns what is wrong with the bookkeeping of a server at rest: every
 // membership must be seen from both ends, and nothing may outlive its owner.
@@ -45,4 +48,30 @@ func (c *session) check() (joined int, err error) {
 		joined++
 	}
 	return joined, nil
+}
+
+// check returns what is wrong with the bookkeeping, for tests at a moment when
+// nothing is under way: every membership must be seen from both ends.
+func (h *hub) check() error {
+	var errs []error
+	for i := range h.shards {
+		for _, t := range h.shards[i].list() {
+			errs = append(errs, t.check())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t *topic) check() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.refs != len(t.members) {
+		return fmt.Errorf("topic %s: %d references, %d members", t.name, t.refs, len(t.members))
+	}
+	for i, m := range t.members {
+		if m.at != i || m.topic != t || m.removed {
+			return fmt.Errorf("topic %s: member %d is astray", t.name, i)
+		}
+	}
+	return nil
 }
