@@ -65,10 +65,10 @@ func (h *hub) check() error {
 func (t *topic) check() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.refs != len(t.members) {
-		return fmt.Errorf("topic %s: %d references, %d members", t.name, t.refs, len(t.members))
+	if t.refs != t.members.len() {
+		return fmt.Errorf("topic %s: %d references, %d members", t.name, t.refs, t.members.len())
 	}
-	for i, m := range t.members {
+	for i, m := range t.members.appendTo(nil) {
 		if m.at != i || m.topic != t || m.removed {
 			return fmt.Errorf("topic %s: member %d is astray", t.name, i)
 		}

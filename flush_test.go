@@ -55,7 +55,8 @@ func newParty(t *testing.T, n int, pipes bool, policy policyName, bounds queueBo
 		if !pipes {
 			server, client = tcpPair(t)
 		}
-		m := &member{topic: p.topic, at: len(p.members)}
+		m := &member{topic: p.topic}
+		m.at = p.topic.members.add(m)
 		m.client = &Client{id: fmt.Sprint(m.at), link: &looseLink{}}
 		m.client.pool, m.client.enc, m.client.base = p.pool, envelopeCodec{}, time.Now()
 		m.client.out.bounds = &bounds
@@ -64,7 +65,6 @@ func newParty(t *testing.T, n int, pipes bool, policy policyName, bounds queueBo
 		p.peers = append(p.peers, client)
 		t.Cleanup(func() { server.Close(); client.Close() })
 	}
-	p.topic.members = append(p.topic.members, p.members...)
 	return p
 }
 

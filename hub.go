@@ -253,7 +253,7 @@ func (h *hub) all() iter.Seq2[string, int] {
 		for i := range h.shards {
 			for _, t := range h.shards[i].list() {
 				t.mu.Lock()
-				n := len(t.members)
+				n := t.members.len()
 				t.mu.Unlock()
 				if n > 0 && !yield(t.name, n) {
 					return

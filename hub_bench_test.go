@@ -38,15 +38,17 @@ func newCrowd(b *testing.B, n, topics int) *crowd {
 		q := &clients[i].out
 		clients[i].enc, q.bounds, q.busy = envelopeCodec{}, bounds, true
 	}
+	order := rand.Perm(n)
 	before := heapBytes()
 	last := time.Now()
-	for i := range n {
-		c.join(b, i, &clients[i])
+	for i, who := range order {
+		c.join(b, i, &clients[who])
 		now := time.Now()
 		c.slowest = max(c.slowest, now.Sub(last))
 		last = now
 	}
 	c.bytes = float64(heapBytes()-before) / float64(n)
+	runtime.KeepAlive(order)
 	return c
 }
 
