@@ -33,22 +33,30 @@ type Broker interface {
 // publisher's goroutine.
 type memoryBroker struct {
 	seed   maphash.Seed
-	shards [64]brokerShard
+	shards [256]brokerShard
 }
 
 type brokerShard struct {
 	mu     sync.RWMutex // guards the following
 	topics map[string]*brokerTopic
+	keeps  bool // some of them may have history
 	swept  time.Time
 }
 
 // brokerTopic is one topic with subscribers or history.
 type brokerTopic struct {
-	mu       sync.Mutex // held while delivering: it is what orders the stream
-	log      *log       // nil without history
-	keep     Retention
-	delivers []*func(*Event)
-	gone     bool // removed from its shard
+	mu   sync.Mutex    // held while delivering: it is what orders the stream
+	log  *log          // nil without history
+	subs *subscription // usually one: that of the node
+	gone bool          // removed from its shard
+}
+
+// subscription is one who has a topic's events delivered.
+type subscription struct {
+	topic   *brokerTopic
+	name    string
+	deliver func(*Event)
+	next    *subscription
 }
 
 // forget is how long the position of a topic without members outlives its last
@@ -76,7 +84,7 @@ func (b *memoryBroker) shard(topic string) *brokerShard {
 // Publish implements [Broker].
 func (b *memoryBroker) Publish(_ context.Context, e *Event, keep Retention) error {
 	for {
-		t := b.find(e.Topic, keep.Keeps())
+		t := b.find(e.Topic, keep.Keeps(), keep)
 		if t == nil {
 			return nil // nobody listens and nothing is kept
 		}
@@ -95,8 +103,8 @@ func (t *brokerTopic) publish(e *Event, keep Retention) bool {
 	if keep.Keeps() {
 		t.history(keep).append(e, keep, e.Time)
 	}
-	for _, deliver := range t.delivers {
-		(*deliver)(e)
+	for one := t.subs; one != nil; one = one.next {
+		one.deliver(e)
 	}
 	return true
 }
@@ -106,7 +114,7 @@ func (t *brokerTopic) history(keep Retention) *log {
 	if t.log == nil {
 		t.log = &log{position: Position{Epoch: rand.Text()[:12]}, touched: time.Now()}
 	}
-	t.keep = keep
+	t.log.keep = keep
 	return t.log
 }
 
@@ -118,8 +126,9 @@ func (l *log) remembered() time.Duration {
 	return forget
 }
 
-// find returns the topic; with create it is made if it is not there.
-func (b *memoryBroker) find(topic string, create bool) *brokerTopic {
+// find returns the topic; with create it is made if it is not there, to keep what
+// keep says.
+func (b *memoryBroker) find(topic string, create bool, keep Retention) *brokerTopic {
 	s := b.shard(topic)
 	s.mu.RLock()
 	t := s.topics[topic]
@@ -131,25 +140,30 @@ func (b *memoryBroker) find(topic string, create bool) *brokerTopic {
 	defer s.mu.Unlock()
 	if t = s.topics[topic]; t == nil {
 		t = &brokerTopic{}
-		s.sweepLocked(time.Now())
+		if s.keeps = s.keeps || keep.Keeps(); s.keeps {
+			s.sweepLocked(time.Now())
+		}
 		s.topics[topic] = t
 	}
 	return t
 }
 
 // sweepLocked forgets topics that nobody listens to and that have nothing to
-// recover any more. It looks at a shard at most once a minute, when that grows.
+// recover any more. It looks at a shard at most once a minute, when that grows. A
+// topic that is busy is not waited for: a delivery to a million members takes long.
 func (s *brokerShard) sweepLocked(now time.Time) {
 	if now.Sub(s.swept) < time.Minute {
 		return
 	}
 	s.swept = now
 	for name, t := range s.topics {
-		t.mu.Lock()
-		if t.log != nil {
-			t.log.trim(t.keep, now)
+		if !t.mu.TryLock() {
+			continue
 		}
-		if len(t.delivers) == 0 && (t.log == nil || t.log.count == 0 && now.Sub(t.log.touched) > t.log.remembered()) {
+		if t.log != nil {
+			t.log.trim(t.log.keep, now)
+		}
+		if t.subs == nil && (t.log == nil || t.log.count == 0 && now.Sub(t.log.touched) > t.log.remembered()) {
 			t.gone = true
 			delete(s.topics, name)
 		}
@@ -160,20 +174,20 @@ func (s *brokerShard) sweepLocked(now time.Time) {
 // Subscribe implements [Broker].
 func (b *memoryBroker) Subscribe(_ context.Context, topic string, keep Retention, deliver func(*Event)) (*Position, func(), error) {
 	for {
-		t := b.find(topic, true)
-		if from, ok := t.subscribe(keep, &deliver); ok {
-			return from, func() { b.unsubscribe(topic, t, &deliver) }, nil
+		one := &subscription{topic: b.find(topic, true, keep), name: topic, deliver: deliver}
+		if from, ok := one.topic.subscribe(keep, one); ok {
+			return from, func() { b.unsubscribe(one) }, nil
 		}
 	}
 }
 
-func (t *brokerTopic) subscribe(keep Retention, deliver *func(*Event)) (from *Position, ok bool) {
+func (t *brokerTopic) subscribe(keep Retention, one *subscription) (from *Position, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.gone {
 		return nil, false
 	}
-	t.delivers = append(t.delivers, deliver)
+	one.next, t.subs = t.subs, one
 	if !keep.Keeps() {
 		return nil, true
 	}
@@ -181,27 +195,27 @@ func (t *brokerTopic) subscribe(keep Retention, deliver *func(*Event)) (from *Po
 	return &position, true
 }
 
-func (b *memoryBroker) unsubscribe(topic string, t *brokerTopic, deliver *func(*Event)) {
-	s := b.shard(topic)
+func (b *memoryBroker) unsubscribe(one *subscription) {
+	t, s := one.topic, b.shard(one.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, d := range t.delivers {
-		if d == deliver {
-			t.delivers = append(t.delivers[:i:i], t.delivers[i+1:]...)
+	for at := &t.subs; *at != nil; at = &(*at).next {
+		if *at == one {
+			*at = one.next
 			break
 		}
 	}
-	if len(t.delivers) == 0 && t.log == nil && !t.gone {
+	if t.subs == nil && t.log == nil && !t.gone {
 		t.gone = true
-		delete(s.topics, topic)
+		delete(s.topics, one.name)
 	}
 }
 
 // Read implements [Broker].
 func (b *memoryBroker) Read(_ context.Context, topic string, keep Retention, after uint64, limit int) ([]*Event, Position, error) {
-	t := b.find(topic, false)
+	t := b.find(topic, false, Retention{})
 	if t == nil {
 		return nil, Position{}, nil
 	}

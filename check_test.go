@@ -69,7 +69,7 @@ func (t *topic) check() error {
 		return fmt.Errorf("topic %s: %d references, %d members", t.name, t.refs, t.members.len())
 	}
 	for i, m := range t.members.appendTo(nil) {
-		if m.at != i || m.topic != t || m.removed {
+		if int(m.at) != i || m.topic != t || m.removed {
 			return fmt.Errorf("topic %s: member %d is astray", t.name, i)
 		}
 	}

@@ -28,13 +28,14 @@ const (
 // outlet is the write half of one connection: its queue, and what it takes to
 // empty it into the socket.
 type outlet struct {
+	enc codec // first and beside the queue: a delivery needs both, and no more
+	out queue
+
 	nc      net.Conn
 	raw     syscall.RawConn // nil: no descriptor of its own, writes need a goroutine
 	pool    *flushPool
-	enc     codec
 	deflate bool // permessage-deflate was agreed on
 
-	out    queue
 	failed atomic.Pointer[Reason] // why the socket takes no more bytes
 
 	rest []byte  // of a half-written frame; owned by who flushes

@@ -48,15 +48,15 @@ type party struct {
 func newParty(t *testing.T, n int, pipes bool, policy policyName, bounds queueBounds) *party {
 	t.Helper()
 	p := &party{pool: newFlushPool(newMetrics(), 20*time.Second)}
-	p.topic = &topic{pool: p.pool, count: &topicCounters{published: &tally{}, deliveries: &tally{}}}
-	p.topic.stream = stream{name: "room:1", policy: policy, drops: &tally{}}
+	p.topic = &topic{kindred: &kindred{pool: p.pool, count: &topicCounters{published: &tally{}, deliveries: &tally{}}}}
+	p.topic.stream = stream{"room:1", &rules{policy, &tally{}}}
 	for range n {
 		server, client := net.Pipe()
 		if !pipes {
 			server, client = tcpPair(t)
 		}
 		m := &member{topic: p.topic}
-		m.at = p.topic.members.add(m)
+		m.at = int32(p.topic.members.add(m))
 		m.client = &Client{id: fmt.Sprint(m.at), link: &looseLink{}}
 		m.client.pool, m.client.enc, m.client.base = p.pool, envelopeCodec{}, time.Now()
 		m.client.out.bounds = &bounds

@@ -39,6 +39,7 @@ type log struct {
 	head     int      // index of the oldest
 	count    int
 	touched  time.Time // when the last event came
+	keep     Retention // by which it is kept, as last heard
 }
 
 // append gives e the next offset and keeps it by the rules of keep.

@@ -21,7 +21,7 @@ type hub struct {
 	pool    *flushPool
 	metrics *metrics
 	seed    maphash.Seed
-	shards  [64]hubShard
+	shards  [256]hubShard
 
 	global *Pattern // for the topic of that name, if the host declares none
 
@@ -40,7 +40,7 @@ func newHub(b Broker, p *flushPool, m *metrics) *hub {
 	}
 	h.patterns.Store(&[]*Pattern{})
 	h.global = &Pattern{template: template{text: globalTopic}, policy: CloseSlow}
-	h.global.count = h.counters(h.global)
+	h.adopt(h.global)
 	return h
 }
 
@@ -57,17 +57,23 @@ func (h *hub) declare(p *Pattern) error {
 			return fmt.Errorf("conflicts with %q: both match the same names", other.text)
 		}
 	}
-	p.count = h.counters(p)
+	h.adopt(p)
 	fresh := append(old[:len(old):len(old)], p)
 	h.patterns.Store(&fresh)
 	return nil
+}
+
+// adopt gives p what its topics share.
+func (h *hub) adopt(p *Pattern) {
+	p.count = h.counters(p)
+	p.rules = &rules{policy: p.policy.name, drops: h.metrics.drops.WithLabelValues(string(p.policy.name))}
+	p.kindred = &kindred{pattern: p, broker: h.broker, pool: h.pool, count: p.count}
 }
 
 func (h *hub) counters(p *Pattern) *topicCounters {
 	c := &topicCounters{
 		published:  h.metrics.published.WithLabelValues(p.text),
 		deliveries: h.metrics.deliveries.WithLabelValues(p.text),
-		drops:      h.metrics.drops.WithLabelValues(string(p.policy.name)),
 		joined:     h.metrics.joins.WithLabelValues(p.text, "ok"),
 		recoveries: map[Recovery]counter{},
 		behind:     h.metrics.recoveries.WithLabelValues("gap"),
@@ -154,8 +160,8 @@ func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t = s.topics[name]; t == nil {
-		t = &topic{pattern: p, broker: h.broker, pool: h.pool, count: p.count, ready: make(chan struct{})}
-		t.stream = stream{name: name, policy: p.policy.name, drops: p.count.drops}
+		t = &topic{stream: stream{name, p.rules}, kindred: p.kindred}
+		t.opening.Store(&opening{done: make(chan struct{})})
 		s.topics[name] = t
 		h.metrics.topics.Inc()
 		created = true
@@ -167,14 +173,18 @@ func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
 // await waits until the topic is open. The context is looked at only if it is
 // not: it may cost something to wait for.
 func (t *topic) await(ctx context.Context) error {
+	o := t.opening.Load()
+	if o == nil {
+		return nil
+	}
 	select {
-	case <-t.ready:
-		return t.err
+	case <-o.done:
+		return o.err
 	default:
 	}
 	select {
-	case <-t.ready:
-		return t.err
+	case <-o.done:
+		return o.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -185,23 +195,32 @@ const subscribeTime = 10 * time.Second
 
 // open subscribes t to the broker. Others who want to join meanwhile wait.
 func (h *hub) open(ctx context.Context, t *topic) {
-	defer close(t.ready)
-	// Others wait for the same subscription: the first one's connection may end
-	// meanwhile without failing theirs.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), subscribeTime)
-	defer cancel()
-	from, stop, err := h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.deliver)
+	o := t.opening.Load()
+	defer close(o.done)
+	from, stop, err := h.subscribe(ctx, t)
 	if err != nil {
 		h.metrics.brokerErrors.Inc()
-		t.err = fmt.Errorf("subscribe to %s: %w", t.name, err)
+		o.err = fmt.Errorf("subscribe to %s: %w", t.name, err)
 		return
 	}
 	t.stop = stop
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if from != nil && t.last.Offset <= from.Offset {
 		t.last = *from
 	}
+	t.mu.Unlock()
+	t.opening.Store(nil)
+}
+
+func (h *hub) subscribe(ctx context.Context, t *topic) (*Position, func(), error) {
+	if _, here := h.broker.(*memoryBroker); !here { // it does not wait and needs no timer
+		// Others wait for the same subscription: the first one's connection may end
+		// meanwhile without failing theirs.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), subscribeTime)
+		defer cancel()
+	}
+	return h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.deliver)
 }
 
 // release drops a reference; the last one ends the topic.

@@ -330,7 +330,7 @@ func TestBrokerForgetsTopicsThatHaveNothingToRecover(t *testing.T) {
 		if got := count(); got > 1100 {
 			t.Errorf("after %v the broker knows %d topics, want 1000 and those with members", forget, got)
 		}
-		if h.broker.(*memoryBroker).find("room:1", false) == nil {
+		if h.broker.(*memoryBroker).find("room:1", false, Retention{}) == nil {
 			t.Error("a topic with a member was forgotten")
 		}
 		h.leave(m)

@@ -17,13 +17,15 @@ type Pattern struct {
 	keep     Retention
 	policy   Policy
 	count    *topicCounters
+	rules    *rules   // what queues know of its topics
+	kindred  *kindred // what its topics share
 	metrics  *metrics
 }
 
 // topicCounters are the metrics of one pattern, looked up once.
 type topicCounters struct {
 	published, deliveries counter
-	joined, drops         counter
+	joined                counter
 	recoveries            map[Recovery]counter
 	behind                counter // gaps because a member fell behind the history
 }

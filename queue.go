@@ -45,7 +45,12 @@ func KeepLatest(key func(event string, data json.RawMessage) string) Policy {
 // stream is what the queue knows of a topic: which frames belong together when
 // some of them must go.
 type stream struct {
-	name   string
+	name string
+	*rules
+}
+
+// rules are what all streams of one pattern have in common.
+type rules struct {
 	policy policyName
 	drops  counter
 }

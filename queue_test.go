@@ -46,7 +46,7 @@ func newQueueBench(policy policyName, bounds queueBounds) *queueBench {
 
 func (b *queueBench) stream(name string) *stream {
 	if b.streams[name] == nil {
-		b.streams[name] = &stream{name: name, policy: b.policy, drops: &tally{}}
+		b.streams[name] = &stream{name, &rules{b.policy, &tally{}}}
 	}
 	return b.streams[name]
 }
@@ -686,7 +686,7 @@ func TestQueueAgainstModel(t *testing.T) {
 		newest := make([]uint64, len(policies))
 		members := make([]*fromHistory, len(policies))
 		for i, p := range policies {
-			streams[i] = &stream{name: string(rune('a' + i)), policy: p, drops: &tally{}}
+			streams[i] = &stream{string(rune('a' + i)), &rules{p, &tally{}}}
 			models[streams[i]] = &streamModel{next: 1, told: map[uint64]bool{}}
 			members[i] = &fromHistory{b: b, s: streams[i], newest: &newest[i]}
 		}

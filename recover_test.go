@@ -33,8 +33,8 @@ func TestAnEventReadFromTheHistoryIsNotDeliveredAgain(t *testing.T) {
 	c.enc, c.pool = envelopeCodec{}, rt.node.pool
 	c.out.bounds, c.out.busy = &queueBounds{messages: 10, bytes: 1 << 20}, true
 	p := rt.Topic("a", History(10, 0))
-	tp := &topic{pattern: p, broker: b, pool: rt.node.pool, count: p.count}
-	tp.stream = stream{name: "a", policy: catchUp}
+	tp := &topic{kindred: &kindred{pattern: p, broker: b, pool: rt.node.pool, count: p.count}}
+	tp.stream = stream{"a", &rules{policy: catchUp}}
 	m := &member{client: c}
 	if err := tp.join(t.Context(), m, nil, func(joined) {}); err != nil {
 		t.Fatal(err)

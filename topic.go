@@ -6,37 +6,48 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 )
 
 // topic is one topic with members on this node.
 type topic struct {
 	stream
+	*kindred
+	stop    func()                  // ends the broker's subscription; set before it is open
+	opening atomic.Pointer[opening] // nil when the subscription stands
+	refs    int                     // guarded by the hub's shard
+
+	mu      sync.Mutex // guards the following
+	members roll[*member]
+	last    Position             // of the newest delivered event
+	replays map[*member][]*Event // what members that are behind recover, read when they joined
+}
+
+// kindred is what all topics of one pattern share on one node.
+type kindred struct {
 	pattern *Pattern
 	broker  Broker
 	pool    *flushPool
 	count   *topicCounters
-	stop    func() // ends the broker's subscription
-
-	ready chan struct{} // closed when the subscription stands or has failed
-	err   error         // why it failed; set before ready is closed
-	refs  int           // guarded by the hub's shard
-
-	mu      sync.Mutex // guards the following
-	members roll[*member]
-	last    Position // of the newest delivered event
 }
 
-// member is one connection's membership in one topic.
+// opening is a subscription that does not stand yet, or failed.
+type opening struct {
+	done chan struct{} // closed when it is known which
+	err  error         // why it failed; set before done is closed
+}
+
+// member is one connection's membership in one topic: 32 bytes, two to a line of
+// the processor's caches.
 type member struct {
 	client *Client
 	topic  *topic // nil while not joined
 
 	// Guarded by the topic's lock.
-	at      int      // index in topic.members
-	cursor  uint64   // the last event that it got from the history, which may be ahead of deliver
-	replay  []*Event // with behind: what it recovers, read when it joined
-	behind  bool     // it reads from the history instead of the live stream
-	removed bool     // it has left
+	cursor  uint64 // the last event that it got from the history, which may be ahead of deliver
+	at      int32  // index in topic.members
+	behind  bool   // it reads from the history instead of the live stream
+	removed bool   // it has left
 }
 
 // inlineMembers is how many members a topic may have for its events to be
@@ -180,8 +191,7 @@ func (m *member) refill() (frames []*frame, more bool) {
 	if !gone && cursor >= last.Offset {
 		m.behind, gone = false, true
 	}
-	events := m.replay[:min(len(m.replay), refillEvents)]
-	m.replay = m.replay[len(events):]
+	events := t.replayLocked(m)
 	t.mu.Unlock()
 	if gone {
 		return nil, false
@@ -204,6 +214,18 @@ func (m *member) refill() (frames []*frame, more bool) {
 		m.cursor = cursor
 	}
 	return frames, true
+}
+
+// replayLocked takes the next page of what m recovers, nil if that is all read.
+func (t *topic) replayLocked(m *member) []*Event {
+	all := t.replays[m]
+	page := all[:min(len(all), refillEvents)]
+	if len(page) == len(all) {
+		delete(t.replays, m)
+	} else {
+		t.replays[m] = all[len(page):]
+	}
+	return page
 }
 
 // framesOf encodes a page that was read after cursor, with a gap where it does
@@ -244,13 +266,16 @@ func (t *topic) join(ctx context.Context, m *member, from *Position, admit func(
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	outcome := t.recoverLocked(from, reaches)
-	m.topic, m.at, m.removed = t, t.members.add(m), false
+	m.topic, m.at, m.removed = t, int32(t.members.add(m)), false
 	if t.pattern.keep.Keeps() {
 		t.count.recoveries[outcome.recovery].Add(1)
 	}
 	admit(outcome)
 	if outcome.recovery == RecoveryReplayed {
-		m.replay = missed
+		if t.replays == nil {
+			t.replays = map[*member][]*Event{}
+		}
+		t.replays[m] = missed
 		m.lagLocked(from.Offset)
 	}
 	return nil
@@ -297,8 +322,9 @@ func (t *topic) leave(m *member) bool {
 	if m.removed || m.topic != t {
 		return false
 	}
-	t.members.remove(m.at).at = m.at
-	m.removed, m.behind, m.replay = true, false, nil
+	t.members.remove(int(m.at)).at = m.at
+	m.removed, m.behind = true, false
+	delete(t.replays, m)
 	return true
 }
 
