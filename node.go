@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,8 +59,8 @@ type node struct {
 	drained  atomic.Int64   // when the drain has to be over, since base; 0 for no such time
 	work     sync.WaitGroup // goroutines that run on behalf of connections
 
-	mu      sync.Mutex // guards the following and Client.at
-	clients []*Client  // every connection, refused ones too
+	mu      sync.Mutex    // guards the following and Client.at
+	clients roll[*Client] // every connection, refused ones too
 }
 
 // add makes c known; false when the server is closed to newcomers.
@@ -71,11 +70,9 @@ func (n *node) add(c *Client) bool {
 	if n.draining.Load() {
 		return false
 	}
-	c.at = len(n.clients)
-	if len(n.clients) == 0 {
+	if c.at = n.clients.add(c); c.at == 0 {
 		n.crew.rest(false)
 	}
-	n.clients = append(n.clients, c)
 	n.work.Add(1) // for conn.serve
 	return true
 }
@@ -83,12 +80,8 @@ func (n *node) add(c *Client) bool {
 func (n *node) remove(c *Client) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	end := len(n.clients) - 1
-	n.clients[c.at] = n.clients[end]
-	n.clients[c.at].at = c.at
-	n.clients[end] = nil
-	n.clients = n.clients[:end]
-	if end == 0 {
+	n.clients.remove(c.at).at = c.at
+	if n.clients.len() == 0 {
 		n.crew.rest(true)
 	}
 }
@@ -97,14 +90,14 @@ func (n *node) remove(c *Client) {
 func (n *node) list() []*Client {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.clients)
+	return n.clients.appendTo(make([]*Client, 0, n.clients.len()))
 }
 
 // size returns how many connections there are.
 func (n *node) size() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.clients)
+	return n.clients.len()
 }
 
 // authenticate asks the authenticator, and settles what its error means.

@@ -70,9 +70,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (n *node) drain() []*Client {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.window.Store(max(1000, int64(len(n.clients))*1000/returnRate))
+	n.window.Store(max(1000, int64(n.clients.len())*1000/returnRate))
 	n.draining.Store(true)
-	return append([]*Client(nil), n.clients...)
+	return n.clients.appendTo(nil)
 }
 
 // closeAll closes cs, spread over the time there is.
