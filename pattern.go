@@ -30,6 +30,14 @@ type topicCounters struct {
 	behind                counter // gaps because a member fell behind the history
 }
 
+// kindred is what all topics of one pattern share on one node.
+type kindred struct {
+	pattern *Pattern
+	broker  Broker
+	pool    *flushPool
+	count   *topicCounters
+}
+
 // handling is one handler with what is counted about it.
 type handling struct {
 	call    Handler

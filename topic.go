@@ -23,14 +23,6 @@ type topic struct {
 	replays map[*member][]*Event // what members that are behind recover, read when they joined
 }
 
-// kindred is what all topics of one pattern share on one node.
-type kindred struct {
-	pattern *Pattern
-	broker  Broker
-	pool    *flushPool
-	count   *topicCounters
-}
-
 // opening is a subscription that does not stand yet, or failed.
 type opening struct {
 	done chan struct{} // closed when it is known which
