@@ -1,19 +1,11 @@
 package realtime
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // transport is one WebSocket connection after its handshake: frames in, frames
@@ -136,105 +128,3 @@ func (t *transport) Read(p []byte) (int, error) {
 	t.touch()
 	return n, err
 }
-
-// upgraded is what remains of a handshake: nothing of the request but copies.
-type upgraded struct {
-	nc      net.Conn
-	early   []byte
-	answer  []byte // the response, not yet written
-	deflate bool
-}
-
-// errNotHijackable names the wrapper that hides the connection.
-var errNotHijackable = errors.New("realtime: the ResponseWriter hides http.Hijacker")
-
-// upgrade takes the connection over. The WebSocket library checks the request and
-// settles the answer; it is handed an empty connection, so that it holds no
-// buffer and no socket of ours.
-//
-// The handler must return soon after: net/http holds its buffers until then.
-func upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, compress bool) (*upgraded, error) {
-	hj, err := hijacker(w)
-	if err != nil {
-		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
-		return nil, err
-	}
-	opts := &websocket.AcceptOptions{InsecureSkipVerify: true} // origins.check came before
-	if subprotocol != "" {
-		opts.Subprotocols = []string{subprotocol}
-	}
-	if compress {
-		opts.CompressionMode = websocket.CompressionNoContextTakeover
-	}
-	take := &takeover{ResponseWriter: w, hj: hj}
-	wc, err := websocket.Accept(take, r, opts)
-	if err != nil {
-		if take.up.nc != nil {
-			take.up.nc.Close()
-		}
-		return nil, fmt.Errorf("realtime: handshake: %w", err)
-	}
-	wc.CloseNow() // it has a finalizer and points to itself: never collected otherwise
-	take.up.deflate = compress && w.Header().Get("Sec-WebSocket-Extensions") != ""
-	take.up.answer = answerOf(w.Header())
-	return &take.up, nil
-}
-
-// answerOf returns the response that accepts the handshake. It waits in the
-// queue like any frame, so that it leaves in one write with what follows it.
-func answerOf(h http.Header) []byte {
-	b := bytes.NewBuffer(make([]byte, 0, 256))
-	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	h.Write(b) // a buffer takes all
-	b.WriteString("\r\n")
-	return b.Bytes()
-}
-
-// hijacker finds the Hijacker below the wrappers of middleware.
-func hijacker(w http.ResponseWriter) (http.Hijacker, error) {
-	for {
-		if hj, ok := w.(http.Hijacker); ok {
-			return hj, nil
-		}
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return nil, fmt.Errorf("%w: %T has neither Hijack nor Unwrap; use a middleware that has, or mount the handler outside it", errNotHijackable, w)
-		}
-		w = u.Unwrap()
-	}
-}
-
-// takeover stands between the WebSocket library and net/http during the
-// handshake.
-type takeover struct {
-	http.ResponseWriter
-	hj http.Hijacker
-	up upgraded
-}
-
-// WriteHeader holds the answer back, which is written behind net/http's back.
-func (t *takeover) WriteHeader(status int) {
-	if status != http.StatusSwitchingProtocols {
-		t.ResponseWriter.WriteHeader(status)
-	}
-}
-
-// Hijack takes the connection and gives the library an empty one.
-func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	nc, brw, err := t.hj.Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	early, _ := brw.Reader.Peek(brw.Reader.Buffered())
-	t.up.nc, t.up.early = nc, append([]byte(nil), early...)
-	if err := nc.SetDeadline(time.Time{}); err != nil {
-		return nil, nil, err
-	}
-	empty := bufio.NewReadWriter(bufio.NewReaderSize(strings.NewReader(""), 16), bufio.NewWriterSize(io.Discard, 16))
-	return noConn{}, empty, nil
-}
-
-// noConn is a connection that has ended.
-type noConn struct{ net.Conn }
-
-func (noConn) Close() error { return nil }
