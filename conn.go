@@ -41,6 +41,7 @@ type conn struct {
 	bad      int   // undecodable messages in a row
 	controls int   // control frames in the second below
 	second   int64 // since base
+	lone     int64 // when serveLone was last tried, since base
 	parted   bool  // the peer's close frame has come
 	waiting  bool  // it has yet to authenticate, and is counted so
 
@@ -86,12 +87,31 @@ func newConn(n *node, up *upgraded, enc codec, path, addr string) *conn {
 
 // serve reads until the socket, the peer or the server ends the connection. When
 // it returns, the connection has no goroutine, no timer and no membership, but
-// for handlers that have not returned yet.
+// for handlers that have not returned yet; or it goes on in another goroutine.
 func (c *conn) serve() {
-	if c.readLoop() == errQuiet {
+	switch c.readLoop() {
+	case errQuiet:
 		go c.serve() // on a stack that is as small as stacks get
+	case errLone:
+		c.node.crew.run(c.serveLone)
+	default:
+		c.leave()
+	}
+}
+
+// serveLone handles what came after a time of quiet on a stack that has grown
+// already: a read loop's own would grow for this one message, and be replaced.
+func (c *conn) serveLone() {
+	if !c.readSome() {
+		c.leave()
 		return
 	}
+	c.deep.Store(false)
+	go c.serve()
+}
+
+// leave ends what serve has begun.
+func (c *conn) leave() {
 	defer c.node.work.Done()
 	c.to.ended(c.why())
 	c.bye()
@@ -99,8 +119,12 @@ func (c *conn) serve() {
 	c.forget()
 }
 
+// errLone is returned by readLoop when there is a message to handle elsewhere.
+var errLone = errors.New("realtime: the first message after quiet")
+
 // readLoop keeps nothing on its stack while it waits. It returns errQuiet when it
-// is to go on in a fresh goroutine, anything else when the connection has ended.
+// is to go on in a fresh goroutine, errLone when serveLone is to, and anything else
+// when the connection has ended.
 func (c *conn) readLoop() error {
 	for {
 		if err := c.wait(); err != nil {
@@ -109,10 +133,24 @@ func (c *conn) readLoop() error {
 			}
 			return err
 		}
+		if c.isLone() {
+			return errLone
+		}
 		if !c.readSome() {
 			return nil
 		}
 	}
+}
+
+// isLone reports whether nothing else had come for a while before what has come
+// now.
+func (c *conn) isLone() bool {
+	if c.raw == nil || c.deep.Load() {
+		return false
+	}
+	last := c.lone
+	c.lone = c.heard.Load()
+	return last == 0 || c.lone-last >= int64(quiet)
 }
 
 // readSome handles what has arrived; false means that the connection ends.
