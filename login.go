@@ -1,7 +1,6 @@
 package realtime
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,8 +39,8 @@ func (c *conn) identify(data json.RawMessage) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), c.node.authTime)
-	defer cancel()
+	ctx := newDeadline(c.Context(), c.node.authTime)
+	defer ctx.end()
 	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: c.path}, Header: http.Header{}, RemoteAddr: c.addr}
 	return c.node.authenticate(r.WithContext(ctx), cred)
 }

@@ -1,7 +1,6 @@
 package realtime
 
 import (
-	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -239,8 +238,8 @@ func (h *handshake) identify(cred credential) (*Identity, error) {
 	if cred.source == TokenTicket {
 		return h.m.gate.tickets.redeem(h.r.Context(), cred.token)
 	}
-	ctx, cancel := context.WithTimeout(h.r.Context(), n.authTime)
-	defer cancel()
+	ctx := newDeadline(h.r.Context(), n.authTime)
+	defer ctx.end()
 	id, err := n.authenticate(h.r.WithContext(ctx), cred)
 	if err == nil || cred.token != "" || !h.m.sources.has(TokenMessage) || h.m.gate.noAuth {
 		return id, err
