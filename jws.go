@@ -22,10 +22,11 @@ const maxTokenBytes = 8 << 10
 // the signatures themselves are the library's work ([jws.signedBy]).
 type jws struct {
 	header    claims
-	alg       string // from the header, "" if there is none
-	signed    string // the bytes under the signature
-	payload   []byte // a JSON object, not looked into
-	signature []byte // nil if undecodable
+	few       [4]claim // where header is, if it has no more
+	alg       string   // from the header, "" if there is none
+	signed    string   // the bytes under the signature
+	payload   []byte   // a JSON object, not looked into
+	signature []byte   // nil if undecodable
 }
 
 var errMalformed = errors.New("malformed")
@@ -50,7 +51,7 @@ func parseToken(token string) (*jws, error) {
 		return nil, errMalformed
 	}
 	t := &jws{signed: token[:len(head)+1+len(body)], payload: payload}
-	if t.header, err = parseClaims(header); err != nil {
+	if t.header, err = appendClaims(t.few[:0], header); err != nil {
 		return nil, errMalformed
 	}
 	if t.header.text("alg", &t.alg) != nil {
@@ -96,8 +97,10 @@ type claim struct {
 	value json.RawMessage
 }
 
-func parseClaims(payload []byte) (claims, error) {
-	c := make(claims, 0, 8) // as many as most tokens have
+func parseClaims(payload []byte) (claims, error) { return appendClaims(nil, payload) }
+
+// appendClaims is parseClaims into c, which is empty.
+func appendClaims(c claims, payload []byte) (claims, error) {
 	members := scanObject(payload, maxNesting)
 	for members.next() {
 		c = append(c, claim{string(members.key), members.value})

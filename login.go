@@ -81,7 +81,8 @@ func (c *conn) enter(id *Identity) bool {
 
 // greeting is the data of connected.
 func (c *conn) greeting(id *Identity) json.RawMessage {
-	dst := appendQuoted([]byte(`{"connection":`), c.id)
+	dst := append(make([]byte, 0, 128+len(id.User)+len(c.node.promises)), `{"connection":`...)
+	dst = appendQuoted(dst, c.id)
 	dst = appendTextOrNull(append(dst, `,"user":`...), id.User)
 	dst = strconv.AppendInt(append(dst, `,"server_time":`...), time.Now().UnixMilli(), 10)
 	dst = append(append(dst, ','), c.node.promises...)

@@ -161,7 +161,7 @@ func (m *Mount) choose(offers []string) (enc codec, echo string, ok bool) {
 func checkUpgrade(w http.ResponseWriter, r *http.Request) (status int, text string) {
 	upgrade := hasToken(r.Header, "Upgrade", "websocket")
 	connection := hasToken(r.Header, "Connection", "upgrade")
-	keys := r.Header.Values("Sec-WebSocket-Key")
+	keys := r.Header["Sec-Websocket-Key"]
 	switch {
 	case r.Header.Get("Upgrade") == "" && !connection:
 		w.Header().Set("Upgrade", "websocket")
@@ -173,7 +173,7 @@ func checkUpgrade(w http.ResponseWriter, r *http.Request) (status int, text stri
 		return http.StatusBadRequest, "header Upgrade does not name websocket"
 	case !connection:
 		return http.StatusBadRequest, "header Connection does not name Upgrade; does a proxy drop it?"
-	case r.Header.Get("Sec-WebSocket-Version") != "13":
+	case r.Header.Get("Sec-Websocket-Version") != "13":
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return http.StatusBadRequest, "header Sec-WebSocket-Version is not 13"
 	case len(keys) != 1 || !isKey(keys[0]):
@@ -183,7 +183,8 @@ func checkUpgrade(w http.ResponseWriter, r *http.Request) (status int, text stri
 }
 
 func isKey(key string) bool {
-	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key))
+	var space [32]byte
+	b, err := base64.StdEncoding.AppendDecode(space[:0], []byte(strings.TrimSpace(key)))
 	return err == nil && len(b) == 16
 }
 

@@ -94,15 +94,14 @@ func (p *proxies) trusts(addr netip.Addr) bool {
 // remoteAddr reads an address with or without a port, IPv6 with or without
 // brackets. The zero Addr means that s is none.
 func remoteAddr(s string) netip.Addr {
+	if withPort, err := netip.ParseAddrPort(s); err == nil { // first: it is what net/http gives
+		return withPort.Addr().Unmap().WithZone("")
+	}
 	addr, err := netip.ParseAddr(s)
-	if err != nil {
-		if withPort, err := netip.ParseAddrPort(s); err == nil {
-			addr = withPort.Addr()
-		} else if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-			addr, _ = netip.ParseAddr(s[1 : len(s)-1])
-			if !addr.Is6() {
-				return netip.Addr{}
-			}
+	if err != nil && strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		addr, _ = netip.ParseAddr(s[1 : len(s)-1])
+		if !addr.Is6() {
+			return netip.Addr{}
 		}
 	}
 	return addr.Unmap().WithZone("")

@@ -9,7 +9,11 @@ const maxHeader = 10
 
 // seal encodes m into a frame, nil if the protocol has no such message.
 func seal(c codec, m *outbound) *frame {
-	buf := make([]byte, maxHeader, maxHeader+96+len(m.topic)+len(m.event)+len(m.data))
+	size := maxHeader + 96 + len(m.topic) + len(m.event) + len(m.data)
+	if m.kind == kindJoined {
+		size += 64
+	}
+	buf := make([]byte, maxHeader, size)
 	buf, op := c.encode(buf, m)
 	if op == frameNone {
 		return nil
