@@ -98,8 +98,11 @@ type flushPool struct {
 	running int
 }
 
+// newFlushPool makes a pool that leaves one core to those who publish and read. With
+// all cores for the workers a publisher waits for one of them to pause, queues stay
+// short and fewer frames share a system call.
 func newFlushPool(m *metrics, stall time.Duration) *flushPool {
-	return &flushPool{workers: runtime.GOMAXPROCS(0), stall: stall, metrics: m, base: time.Now()}
+	return &flushPool{workers: max(1, runtime.GOMAXPROCS(0)-1), stall: stall, metrics: m, base: time.Now()}
 }
 
 // chain is a list of connections on its way into the pool.

@@ -344,9 +344,10 @@ func WithWriteTimeout(d time.Duration) Option {
 }
 
 // WithWriters bounds the goroutines that write published events to sockets at the
-// same time. They exist only while there is something to write. The default is
-// GOMAXPROCS. With fewer the queues of large topics get longer, more frames share a
-// system call, and events take longer.
+// same time. They exist only while there is something to write. The default is one
+// fewer than GOMAXPROCS, but at least one: publishers and handlers have a core left
+// then. With fewer the queues of large topics get longer, more frames share a system
+// call, and events take longer.
 func WithWriters(n int) Option {
 	return func(c *config) error {
 		if n < 1 {
