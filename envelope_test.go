@@ -319,6 +319,18 @@ func TestEncodingAnEventDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func TestSealingAllocatesTheFrameAndItsBytesOnly(t *testing.T) {
+	data := json.RawMessage(`{"text":"hello"}`)
+	for _, c := range []codec{envelopeCodec{}, flatCodec{}} {
+		got := testing.AllocsPerRun(100, func() {
+			seal(c, &outbound{kind: kindReply, topic: "room:1", ref: "17", data: data})
+		})
+		if got > 2 && !raceEnabled {
+			t.Errorf("%s: got %v allocations, want 2", c.protocol(), got)
+		}
+	}
+}
+
 func TestEnvelopeDecodesWhatAClientEncodes(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {

@@ -1,11 +1,17 @@
 package realtime
 
+import "sync"
+
 // deflateMin is the payload below which compression does not pay: the frame
 // gets hardly smaller and costs more CPU than its bytes.
 const deflateMin = 512
 
 // maxHeader is the longest header of a server's frame.
 const maxHeader = 10
+
+// sealing holds messages while they are encoded: what is handed to an interface's
+// method is on the heap, and so a caller's own would be garbage at once.
+var sealing = sync.Pool{New: func() any { return new(outbound) }}
 
 // seal encodes m into a frame, nil if the protocol has no such message.
 func seal(c codec, m *outbound) *frame {
@@ -14,7 +20,11 @@ func seal(c codec, m *outbound) *frame {
 		size += 64
 	}
 	buf := make([]byte, maxHeader, size)
-	buf, op := c.encode(buf, m)
+	own := sealing.Get().(*outbound)
+	*own = *m
+	buf, op := c.encode(buf, own)
+	*own = outbound{}
+	sealing.Put(own)
 	if op == frameNone {
 		return nil
 	}
