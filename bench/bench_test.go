@@ -3,8 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
-	"encoding/xml"
 	"math"
 	"net/http"
 	"os"
@@ -27,8 +25,8 @@ func TestMain(m *testing.M) {
 
 // A candidate that forgets every hundredth delivery, and one that doubles it.
 func init() {
-	register(&peer{name: "lossy", speak: raw, start: func() (server, error) { return &faulty{limit: limit{batch: 1}, twice: 0}, nil }})
-	register(&peer{name: "twice", speak: raw, start: func() (server, error) { return &faulty{limit: limit{batch: 1}, twice: 2}, nil }})
+	register(&peer{name: "lossy", speak: raw, start: func(bool) (server, error) { return &faulty{limit: limit{batch: 1}, twice: 0}, nil }})
+	register(&peer{name: "twice", speak: raw, start: func(bool) (server, error) { return &faulty{limit: limit{batch: 1}, twice: 2}, nil }})
 }
 
 func isFaulty(p *peer) bool { return p.name == "lossy" || p.name == "twice" }
@@ -64,7 +62,7 @@ func TestEveryCandidateDoesEveryWork(t *testing.T) {
 				t.Skip("not installed")
 			}
 			for _, w := range allWorks {
-				if p.works != nil && !listed(strings.Join(p.works, ","), w.name) {
+				if !w.has(p) {
 					continue
 				}
 				got := runOne(w, p, 0, tiny)
@@ -87,7 +85,7 @@ func TestWrongTotalsFailTheRun(t *testing.T) {
 		t.Skip("starts processes")
 	}
 	for _, name := range []string{"lossy", "twice"} {
-		x, err := startPair(findPeer(name))
+		x, err := startPair(findPeer(name), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +106,7 @@ func TestStalledReaderReallyStalls(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	x, err := startPair(findPeer("gorilla"))
+	x, err := startPair(findPeer("gorilla"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,38 +170,16 @@ func TestCounterWakesThePublisher(t *testing.T) {
 	}
 }
 
-func TestPayloadIsJSONOf128BytesWithItsTime(t *testing.T) {
-	for _, seq := range []uint64{0, 7, math.MaxUint32} {
-		before := time.Now()
-		p := newPayload(seq)
-		var got struct {
-			At  string `json:"at"`
-			Seq uint64 `json:"seq"`
-		}
-		if err := json.Unmarshal(p, &got); err != nil || len(p) != payloadSize || got.Seq != seq {
-			t.Fatalf("got %s (%d bytes), error %v", p, len(p), err)
-		}
-		l := load{now: before.Add(time.Second).UnixNano()}
-		l.readStamps(append([]byte(`{"channel":"x","data":`), p...))
-		if took := time.Duration(l.latency.quantile(0.5)); l.latency.total != 1 || took < 900*time.Millisecond || took > 1040*time.Millisecond {
-			t.Errorf("got %d samples, latency %v, want one of about 1s", l.latency.total, took)
-		}
-		if l.readStamps(p[:20]); l.latency.total != 1 {
-			t.Error("a stamp that is cut was counted")
-		}
-	}
-}
-
 func TestHandshakeBearsWhatTheDialectAsksFor(t *testing.T) {
 	s := newScript(dialect{Path: "/ws?room={topic}", Subprotocol: "realtime.v1", Header: []string{"Authorization: Bearer x"},
-		Hello: []string{`{"channel":"bench:{topic}"}`}}, "127.0.0.1:9")
+		Hello: []string{`{"channel":"bench:{topic}"}`}}, "127.0.0.1:9", true)
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(s.upgrade(7))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
 		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": nonce,
-		"Sec-Websocket-Protocol": "realtime.v1", "Authorization": "Bearer x",
+		"Sec-Websocket-Protocol": "realtime.v1", "Authorization": "Bearer x", "Sec-Websocket-Extensions": deflateTerms,
 	} {
 		if got := r.Header.Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
@@ -214,28 +190,6 @@ func TestHandshakeBearsWhatTheDialectAsksFor(t *testing.T) {
 	}
 	if got, want := s.hello(3), appendFrame(nil, opText, []byte(`{"channel":"bench:3"}`), true); !bytes.Equal(got, want) {
 		t.Errorf("hello: got %q, want %q", got, want)
-	}
-}
-
-func TestTableKeepsRatiosAndFailuresApart(t *testing.T) {
-	a, b := &peer{name: "a", note: "one"}, &peer{name: "b", note: "two"}
-	w := &work{name: "w", rows: []row{{name: "x", unit: "µs", text: "cost of {members}"}}}
-	s := settings{works: []*work{w}, peers: []*peer{a, b}, base: "a", rounds: 2, scale: scale{members: 9}}
-	got := table(s, []sample{
-		{Work: "w", Peer: "a", Round: 0, Figures: figures{"x": 2}}, {Work: "w", Peer: "b", Round: 0, Figures: figures{"x": 3}},
-		{Work: "w", Peer: "a", Round: 1, Figures: figures{"x": 4}}, {Work: "w", Peer: "b", Round: 1, Failure: "lost"},
-	})
-	if len(got) != 1 || got[0].Text != "cost of 9" {
-		t.Fatalf("got %+v, want one line on 9", got)
-	}
-	if got, want := got[0].Cells[0].String(), "3.00<br>1.00× (1.00–1.00)"; got != want {
-		t.Errorf("base: got %q, want %q", got, want)
-	}
-	if got, want := got[0].Cells[1].String(), "3.00<br>1.50× (1.50–1.50)<br>failed 1×"; got != want {
-		t.Errorf("other: got %q, want %q", got, want)
-	}
-	if err := xml.Unmarshal([]byte(plot(result{Base: "a", Table: got})), new(struct{})); err != nil {
-		t.Errorf("plot is no XML: %v", err)
 	}
 }
 
@@ -279,7 +233,7 @@ func TestEveryBarNamesAFigureAndItsCandidate(t *testing.T) {
 }
 
 func TestReadyTextIsFoundInACutMessage(t *testing.T) {
-	l := load{script: newScript(dialect{Ready: "subscription_success"}, "x"), waiting: 1}
+	l := load{script: newScript(dialect{Ready: "subscription_success"}, "x", false), waiting: 1}
 	c := &client{stage: stageJoining}
 	stream := appendFrame(nil, opText, []byte(`{"channel":"global","type":"connected"}`), false)
 	stream = appendFrame(stream, opText, []byte(`{"channel":"global","type":"subscription_success"}`), false)
@@ -295,7 +249,7 @@ func TestReadyTextIsFoundInACutMessage(t *testing.T) {
 }
 
 func TestBatchedLinesAreCountedOneByOne(t *testing.T) {
-	l := load{script: newScript(dialect{Lines: true, Ping: "{}", Pong: "{}"}, "x")}
+	l := load{script: newScript(dialect{Lines: true, Ping: "{}", Pong: "{}"}, "x", false)}
 	c := &client{stage: stageReady, fd: -1}
 	stream := appendFrame(nil, opText, []byte("{\"a\":1}\n{\"a\":2}\n{\"a\":3}"), false)
 	stream = appendFrame(stream, opText, []byte(`{"a":4}`), false)
@@ -309,7 +263,7 @@ func TestFramesDoesNotAllocate(t *testing.T) {
 	for range 16 {
 		stream = appendFrame(stream, opText, newPayload(0), false)
 	}
-	l := load{script: newScript(raw, "x"), stamps: true}
+	l := load{script: newScript(raw, "x", false), stamps: true}
 	c := &client{stage: stageReady}
 	if n := testing.AllocsPerRun(100, func() { _ = l.frames(c, stream) }); n != 0 {
 		t.Errorf("got %v allocations for 16 frames, want 0", n)

@@ -1,3 +1,8 @@
+//go:build !quick
+
+// With what it depends on this candidate takes a third of the time to build,
+// which make bench-quick does not have.
+
 package main
 
 import (
@@ -19,6 +24,8 @@ func init() {
 			`{"id":2,"subscribe":{"channel":"bench:{topic}"}}`,
 		},
 		Ready: `"id":2,`,
+		Join:  `{"id":4,"subscribe":{"channel":"bench:{topic}"}}`,
+		Leave: `{"id":5,"unsubscribe":{"channel":"bench:{topic}"}}`,
 		Echo:  `{"id":3,"rpc":{"method":"echo","data":{payload}}}`,
 		Lines: true,
 		Ping:  `{}`,
@@ -26,11 +33,11 @@ func init() {
 	}
 	register(&peer{
 		name: "centrifuge", speak: speak, note: "centrifugal/centrifuge v0.38.0, JSON protocol, defaults",
-		start: func() (server, error) { return newCentrifugeServer(centrifuge.ConnectReply{}) },
+		start: func(bool) (server, error) { return newCentrifugeServer(centrifuge.ConnectReply{}) },
 	})
 	register(&peer{
-		name: "centrifuge5", speak: speak, note: "the same with a write delay of 5 ms, frames without bound and replies past the queue",
-		start: func() (server, error) {
+		name: "centrifuge5", speak: speak, variant: true, note: "the same with a write delay of 5 ms, frames without bound and replies past the queue",
+		start: func(bool) (server, error) {
 			return newCentrifugeServer(centrifuge.ConnectReply{
 				WriteDelay: 5 * time.Millisecond, MaxMessagesInFrame: -1, ReplyWithoutQueue: true,
 			})

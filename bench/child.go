@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 )
 
@@ -25,7 +26,8 @@ func startChild(name string, argv []string, role string, shared *os.File) (*chil
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "BENCH_ROLE="+role)
 	cmd.Stderr = os.Stderr
-	cmd.ExtraFiles = []*os.File{shared} // becomes counterFD
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // however the driver ends
+	cmd.ExtraFiles = []*os.File{shared}                                // becomes counterFD
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -66,14 +68,15 @@ func (c *child) stop() {
 
 // pair is one candidate's server process with a load process of its own.
 type pair struct {
-	peer *peer
-	addr string
-	srv  *child
-	gen  *child
-	deaf int // clients that stall
+	peer     *peer
+	compress bool
+	addr     string
+	srv      *child
+	gen      *child
+	deaf     int // clients that stall
 }
 
-func startPair(p *peer) (*pair, error) {
+func startPair(p *peer, compress bool) (*pair, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("own path: %w", err)
@@ -87,8 +90,12 @@ func startPair(p *peer) (*pair, error) {
 	if p.argv != nil {
 		argv = p.argv()
 	}
-	x := &pair{peer: p}
-	if x.srv, err = startChild(p.name, argv, "serve "+p.name, shared); err != nil {
+	role := "serve "
+	if compress {
+		role = "compress "
+	}
+	x := &pair{peer: p, compress: compress}
+	if x.srv, err = startChild(p.name, argv, role+p.name, shared); err != nil {
 		return nil, err
 	}
 	if x.gen, err = startChild("load", []string{self}, "load", shared); err != nil {
@@ -117,7 +124,7 @@ func (x *pair) serve(order serveOrder) (a serveAnswer, err error) {
 }
 
 func (x *pair) load(order loadOrder) (a loadAnswer, err error) {
-	order.Addr, order.Speak = x.addr, x.peer.speak
+	order.Addr, order.Speak, order.Compress = x.addr, x.peer.speak, x.compress
 	if err = x.gen.ask(order, &a); err == nil && a.Error != "" {
 		err = errors.New("load: " + a.Error)
 	}

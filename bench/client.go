@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +19,8 @@ const (
 	stageUpgrading stage = iota // the handshake's answer is awaited
 	stageJoining                // the ready text is awaited
 	stageReady
-	stageGone // closed by either side
+	stageInspecting // ready, and the next message is looked at
+	stageGone       // closed by either side
 )
 
 // client is one raw socket of the load generator.
@@ -29,7 +32,7 @@ type client struct {
 	got     uint64 // messages since the last reset
 	pending int    // requests of the echo work that may still be sent
 	sentAt  int64  // of the last request
-	text    []byte // what has arrived of the handshake or of a message that is looked at; nil when ready
+	text    []byte // what has arrived of the handshake or of a message that is looked at; nil otherwise
 }
 
 // script is the dialect made ready to send: bytes only.
@@ -37,6 +40,7 @@ type script struct {
 	upgrade func(topic int) []byte
 	hello   func(topic int) []byte // all hello frames in a row; nil if there are none
 	ready   []byte
+	deflate bool
 	lines   bool
 	ping    []byte
 	pong    []byte // a whole frame
@@ -48,17 +52,17 @@ const (
 	accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
-func newScript(d dialect, addr string) *script {
-	fill := func(text string, topic int) string {
-		return strings.ReplaceAll(text, "{topic}", strconv.Itoa(topic))
-	}
-	s := &script{ready: []byte(d.Ready), lines: d.Lines, ping: []byte(d.Ping)}
+func newScript(d dialect, addr string, compress bool) *script {
+	s := &script{ready: []byte(d.Ready), deflate: compress, lines: d.Lines, ping: []byte(d.Ping)}
 	s.upgrade = func(topic int) []byte {
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", fill(d.Path, topic), addr)
 		fmt.Fprintf(&b, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n", nonce)
 		if d.Subprotocol != "" {
 			fmt.Fprintf(&b, "Sec-WebSocket-Protocol: %s\r\n", d.Subprotocol)
+		}
+		if compress {
+			fmt.Fprintf(&b, "Sec-WebSocket-Extensions: %s\r\n", deflateTerms)
 		}
 		for _, line := range d.Header {
 			fmt.Fprintf(&b, "%s\r\n", line)
@@ -80,8 +84,15 @@ func newScript(d dialect, addr string) *script {
 	return s
 }
 
+func fill(text string, topic int) string {
+	return strings.ReplaceAll(text, "{topic}", strconv.Itoa(topic))
+}
+
 // open connects a client and sends its handshake.
 func (l *load) open(index, topic int, deaf bool) error {
+	if index > 0 && index%perSource == 0 {
+		l.source++
+	}
 	fd, err := l.dial(deaf)
 	if err != nil {
 		return err
@@ -93,6 +104,11 @@ func (l *load) open(index, topic int, deaf bool) error {
 	}
 	return l.send(c, l.script.upgrade(topic))
 }
+
+// perSource is after how many clients the source address changes. Linux gives
+// out every other port first, 14,116 by default; once these are used up each
+// connect searches all of them in vain, which costs half a millisecond.
+const perSource = 10000
 
 // dial tries a further source address when the ports of one are used up.
 func (l *load) dial(deaf bool) (int, error) {
@@ -146,7 +162,7 @@ func (l *load) gone(c *client) {
 	if c.stage == stageGone {
 		return
 	}
-	if c.stage == stageReady {
+	if c.stage == stageReady || c.stage == stageInspecting {
 		l.ready--
 	} else {
 		l.waiting--
@@ -167,6 +183,9 @@ func (l *load) receive(c *client, p []byte) error {
 		if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) || !bytes.Contains(head, []byte(accept)) {
 			return fmt.Errorf("handshake answered with %.200q", head)
 		}
+		if l.script.deflate && !containsAll(head, deflateAccepted) {
+			return fmt.Errorf("compression was not agreed on: %.200q", head)
+		}
 		p = bytes.Clone(c.text[end+4:])
 		c.text = c.text[:0]
 		if err := l.upgraded(c); err != nil {
@@ -174,6 +193,10 @@ func (l *load) receive(c *client, p []byte) error {
 		}
 	}
 	return l.frames(c, p)
+}
+
+func containsAll(text []byte, parts [][]byte) bool {
+	return !slices.ContainsFunc(parts, func(part []byte) bool { return !bytes.Contains(text, part) })
 }
 
 func (l *load) upgraded(c *client) error {
@@ -211,7 +234,9 @@ func (l *load) frames(c *client, p []byte) error {
 			continue
 		}
 		if c.stage != stageReady {
-			l.lookAt(c, piece, end)
+			if err := l.lookAt(c, piece, end); err != nil {
+				return err
+			}
 			continue
 		}
 		if l.script.lines {
@@ -242,17 +267,50 @@ func (l *load) frames(c *client, p []byte) error {
 }
 
 // lookAt collects a message before the client is ready and looks for the text
-// that makes it so.
-func (l *load) lookAt(c *client, piece []byte, end bool) {
+// that makes it so; or a message of a client that inspects.
+func (l *load) lookAt(c *client, piece []byte, end bool) error {
 	c.text = append(c.text, piece...)
 	if !end || !c.walk.final() {
-		return
+		return nil
 	}
-	if bytes.Contains(c.text, l.script.ready) {
+	text := c.text
+	if c.walk.rsv1() {
+		var err error
+		if text, err = inflate(c.text); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.stage == stageInspecting:
+		c.stage, c.text = stageReady, nil
+		c.got++
+		l.fresh++
+		if c.walk.rsv1() && holdsRows(text) {
+			l.inspected++
+		}
+	case bytes.Contains(text, l.script.ready):
 		l.joined(c)
-		return
+	default:
+		c.text = c.text[:0]
 	}
-	c.text = c.text[:0]
+	return nil
+}
+
+// holdsRows reports whether text is JSON that has a payload of newRows in it,
+// whole and as it was published.
+func holdsRows(text []byte) bool {
+	start := bytes.Index(text, []byte("{"+stampMark))
+	if start < 0 || len(text) < start+rowsSize || !json.Valid(text) {
+		return false
+	}
+	var got struct{ Seq uint64 }
+	rows := text[start : start+rowsSize]
+	if json.Unmarshal(rows, &got) != nil {
+		return false
+	}
+	want := newRows(got.Seq)
+	after := bytes.Index(rows, []byte(`"seq"`)) // all but the time
+	return bytes.Equal(rows[after:], want[after:])
 }
 
 func (l *load) control(c *client, op byte, piece []byte, end bool) error {
@@ -269,11 +327,11 @@ func (l *load) control(c *client, op byte, piece []byte, end bool) error {
 // stamp that is cut by the end of a read is left out.
 func (l *load) readStamps(piece []byte) {
 	for {
-		i := bytes.Index(piece, mark)
-		if i < 0 || len(piece) < i+len(mark)+stampDigits {
+		i := bytes.Index(piece, stampBytes)
+		if i < 0 || len(piece) < i+len(stampBytes)+stampDigits {
 			return
 		}
-		piece = piece[i+len(mark):]
+		piece = piece[i+len(stampBytes):]
 		at := int64(0)
 		for _, digit := range piece[:stampDigits] {
 			at = at*10 + int64(digit-'0')
@@ -283,8 +341,8 @@ func (l *load) readStamps(piece []byte) {
 }
 
 var (
-	lineFeed = []byte("\n")
-	mark     = []byte(stampMark)
+	lineFeed   = []byte("\n")
+	stampBytes = []byte(stampMark)
 )
 
 // request answers n replies with as many further requests.
@@ -295,5 +353,8 @@ func (l *load) request(c *client, n int) error {
 	n = min(n, c.pending)
 	c.pending -= n
 	c.sentAt = time.Now().UnixNano()
+	if l.leave != nil && c.pending%2 == 1 {
+		return l.send(c, l.leave)
+	}
 	return l.send(c, l.echo[:n*l.echoSize])
 }

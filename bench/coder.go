@@ -12,13 +12,21 @@ import (
 func init() {
 	register(&peer{
 		name: "naive", speak: raw,
-		note:  "a naive hub on coder/websocket v1.8.15: channel of 256 and writer goroutine per connection as in its chat example, where the channel holds 16",
-		start: func() (server, error) { return new(coderServer), nil },
+		note:       "a naive hub on coder/websocket v1.8.15: channel of 256 and writer goroutine per connection as in its chat example, where the channel holds 16",
+		compresses: true,
+		start: func(compress bool) (server, error) {
+			s := &coderServer{accept: websocket.AcceptOptions{InsecureSkipVerify: true}}
+			if compress {
+				s.accept.CompressionMode = websocket.CompressionNoContextTakeover
+			}
+			return s, nil
+		},
 	})
 }
 
 type coderServer struct {
-	rooms rooms[*coderClient]
+	accept websocket.AcceptOptions
+	rooms  rooms[*coderClient]
 }
 
 type coderClient struct {
@@ -28,7 +36,7 @@ type coderClient struct {
 
 func (s *coderServer) Serve(l net.Listener) error {
 	return serveHTTP(l, func(w http.ResponseWriter, r *http.Request) {
-		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+		conn, err := websocket.Accept(w, r, &s.accept)
 		if err != nil {
 			return
 		}

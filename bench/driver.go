@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"slices"
 	"time"
 )
 
@@ -20,6 +19,7 @@ type sample struct {
 }
 
 func driverMain() error {
+	runtime.LockOSThread() // children die with the thread that started them
 	s, err := parseFlags()
 	if err != nil {
 		return err
@@ -29,7 +29,27 @@ func driverMain() error {
 	samples := runRounds(s, start)
 	all, own := busy()
 	others := float64((all-allBefore)-(own-ownBefore)) / float64(time.Since(start)) / float64(runtime.NumCPU())
-	return writeResults(s, samples, start, max(0, others))
+	m := thisMachine(s.files)
+	m.Others = max(0, others)
+	if err := writeResults(s, samples, start, m); err != nil {
+		return err
+	}
+	return failed(s.subject, samples)
+}
+
+// failed is an error when a run of the subject was one. What others lose is
+// theirs, and stands in the report.
+func failed(subject string, samples []sample) error {
+	n := 0
+	for _, one := range samples {
+		if one.Peer == subject && one.Failure != "" {
+			n++
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%d runs of %s failed, as the report says", n, subject)
+	}
+	return nil
 }
 
 // runRounds runs every work in every round. Within a round the candidates follow
@@ -40,7 +60,7 @@ func runRounds(s settings, start time.Time) (samples []sample) {
 		for _, w := range s.works {
 			for i := range s.peers {
 				p := s.peers[(i+round)%len(s.peers)]
-				if p.works != nil && !slices.Contains(p.works, w.name) {
+				if !w.has(p) || round%max(w.every, 1) != 0 || round%max(p.every, 1) != 0 {
 					continue
 				}
 				if time.Since(start) > s.limit {
@@ -58,7 +78,7 @@ func runRounds(s settings, start time.Time) (samples []sample) {
 func runOne(w *work, p *peer, round int, size scale) sample {
 	out := sample{Work: w.name, Peer: p.name, Round: round}
 	start := time.Now()
-	x, err := startPair(p)
+	x, err := startPair(p, w.compress)
 	if err == nil {
 		defer x.stop()
 		out.Figures, err = w.run(x, size)

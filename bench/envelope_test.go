@@ -18,7 +18,7 @@ import (
 func init() {
 	register(&peer{
 		name:  "envelope",
-		start: func() (server, error) { return new(envelopeServer), nil },
+		start: func(bool) (server, error) { return new(envelopeServer), nil },
 		speak: dialect{
 			Path:        "/ws",
 			Subprotocol: "realtime.v1",

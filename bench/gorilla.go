@@ -11,9 +11,10 @@ import (
 func init() {
 	register(&peer{
 		name: "gorilla", speak: raw,
-		note: "gorilla/websocket v1.5.3, prepared messages, reader and writer goroutine and a channel of 256 per connection as in its chat example",
-		start: func() (server, error) {
-			return &gorillaServer{upgrader: websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024}}, nil
+		note:       "gorilla/websocket v1.5.3, prepared messages, reader and writer goroutine and a channel of 256 per connection as in its chat example",
+		compresses: true,
+		start: func(compress bool) (server, error) {
+			return &gorillaServer{upgrader: websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024, EnableCompression: compress}}, nil
 		},
 	})
 }

@@ -10,9 +10,10 @@ import (
 func init() {
 	register(&peer{
 		name: "gws", speak: raw, note: "lxzan/gws v1.8.9, its Broadcaster",
-		start: func() (server, error) {
+		compresses: true,
+		start: func(compress bool) (server, error) {
 			s := new(gwsServer)
-			s.upgrader = gws.NewUpgrader(s, &gws.ServerOption{})
+			s.upgrader = gws.NewUpgrader(s, &gws.ServerOption{PermessageDeflate: gws.PermessageDeflate{Enabled: compress}})
 			return s, nil
 		},
 	})

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/flate"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
@@ -23,12 +25,14 @@ import (
 func init() {
 	register(&peer{
 		name: "limit", speak: raw, note: "no library: one prepared frame, one write(2) per socket",
-		start: func() (server, error) { return &limit{batch: 1}, nil },
+		compresses: true,
+		start:      func(compress bool) (server, error) { return newLimit(1, compress), nil },
 	})
 	register(&peer{
 		name: "limitco", speak: raw, note: "no library: up to 16 queued frames per write(2)",
-		start: func() (server, error) {
-			l := &limit{batch: 16, wake: make(chan struct{}, 1)}
+		compresses: true,
+		start: func(compress bool) (server, error) {
+			l := newLimit(16, compress)
 			go l.sweepLoop() // ends with the process
 			return l, nil
 		},
@@ -39,6 +43,7 @@ type limit struct {
 	batch  int
 	topics sync.Map // int -> *limitTopic
 	wake   chan struct{}
+	flate  *flate.Writer // nil without compression
 
 	mu    sync.Mutex
 	dirty []*limitTopic // topics with pending frames
@@ -68,8 +73,28 @@ func (l *limit) topic(n int) *limitTopic {
 	return t.(*limitTopic)
 }
 
+func newLimit(batch int, compress bool) *limit {
+	l := &limit{batch: batch, wake: make(chan struct{}, 1)}
+	if compress {
+		l.flate, _ = flate.NewWriter(nil, flate.BestSpeed) // the error is for levels that do not exist
+	}
+	return l
+}
+
+func (l *limit) frame(payload []byte) []byte {
+	if l.flate == nil {
+		return appendFrame(make([]byte, 0, len(payload)+10), opText, payload, false)
+	}
+	var b bytes.Buffer // whose Write has no errors
+	l.flate.Reset(&b)
+	_, _ = l.flate.Write(payload)
+	_ = l.flate.Flush()
+	return appendFrame(nil, bitRSV1|opText, b.Bytes()[:b.Len()-len(deflateTail)], false)
+}
+
+// Publish implements server.
 func (l *limit) Publish(topic int, payload []byte) {
-	frame := appendFrame(make([]byte, 0, len(payload)+10), opText, payload, false)
+	frame := l.frame(payload)
 	t := l.topic(topic)
 	if l.batch == 1 {
 		t.write(frame)
@@ -228,7 +253,11 @@ func (l *limit) upgrade(fd int, s *limitSock, request []byte) bool {
 	}
 	sum := sha1.Sum(append(slices.Clip(key[1]), "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"...))
 	answer := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
-	answer = append(base64.StdEncoding.AppendEncode(answer, sum[:]), "\r\n\r\n"...)
+	answer = base64.StdEncoding.AppendEncode(answer, sum[:])
+	if l.flate != nil {
+		answer = append(answer, "\r\nSec-WebSocket-Extensions: "+deflateTerms...)
+	}
+	answer = append(answer, "\r\n\r\n"...)
 	if _, err := write(fd, answer); err != nil {
 		return false
 	}

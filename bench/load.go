@@ -21,6 +21,8 @@ import (
 //	reset    zero all counts; Stamps turns latency on or off
 //	count    the counts since the reset
 //	echo     every client sends Each requests, Window outstanding
+//	joins    every client leaves and joins in turn, Each messages in all, each answered before the next
+//	inspect  every client looks whether its next message is a compressed one of newRows
 //	churn    Count times: connect, join, close, Parallel at a time
 type loadOrder struct {
 	Op       string  `json:"op"`
@@ -33,6 +35,7 @@ type loadOrder struct {
 	Stamps   bool    `json:"stamps,omitempty"`
 	Each     int     `json:"each,omitempty"`
 	Window   int     `json:"window,omitempty"`
+	Compress bool    `json:"compress,omitempty"` // connect and churn: with permessage-deflate
 }
 
 type loadAnswer struct {
@@ -41,12 +44,15 @@ type loadAnswer struct {
 	Total   uint64  `json:"total"`
 	Min     uint64  `json:"min"` // least and most messages of one client that reads
 	Max     uint64  `json:"max"`
+	Bytes   uint64  `json:"bytes"` // that were read, with frame headers
 	Samples uint64  `json:"samples"`
 	P50     int64   `json:"p50_ns"`
 	P99     int64   `json:"p99_ns"`
 	P999    int64   `json:"p999_ns"`
 	Seconds float64 `json:"seconds"`
 	CPU     int64   `json:"cpu_ns"` // of the load process so far
+
+	Inspected int `json:"inspected"` // clients whose message was as it should be
 }
 
 // load is the load generator: one thread, one epoll loop, one read buffer.
@@ -68,9 +74,12 @@ type load struct {
 	latency histogram
 	now     int64  // when the current read returned
 	fresh   uint64 // arrivals not yet added to the counter
+	bytes   uint64 // read since the last reset
 
-	echo     []byte // as many requests as a window holds
-	echoSize int
+	echo      []byte // as many requests as a window holds
+	echoSize  int
+	leave     []byte // sent in place of every other request, unless nil
+	inspected int    // since the last reset
 
 	events []unix.EpollEvent
 	buffer []byte
@@ -161,6 +170,7 @@ func (l *load) readable(c *client) error {
 		l.gone(c)
 		return nil
 	}
+	l.bytes += uint64(n)
 	if l.stamps || l.trips {
 		l.now = time.Now().UnixNano()
 	}
@@ -204,7 +214,11 @@ func (l *load) obey(order loadOrder) (loadAnswer, error) {
 		l.reset(order.Stamps)
 	case "count":
 	case "echo":
-		err = l.runEcho(order)
+		err = l.runEcho(order, frameOf(strings.ReplaceAll(order.Speak.Echo, "{payload}", string(newPayload(0)))), nil)
+	case "joins":
+		err = l.runEcho(order, frameOf(fill(order.Speak.Join, 0)), frameOf(fill(order.Speak.Leave, 0)))
+	case "inspect":
+		err = l.inspect()
 	case "churn":
 		err = l.churn(order)
 	default:
@@ -217,14 +231,14 @@ func (l *load) obey(order loadOrder) (loadAnswer, error) {
 
 func (l *load) reset(stamps bool) {
 	l.stamps, l.trips = stamps, false
-	l.latency = histogram{}
+	l.latency, l.bytes, l.inspected = histogram{}, 0, 0
 	for i := range l.clients {
 		l.clients[i].got = 0
 	}
 }
 
 func (l *load) counts() loadAnswer {
-	a := loadAnswer{Ready: l.ready, Min: math.MaxUint64, Samples: l.latency.total,
+	a := loadAnswer{Ready: l.ready, Min: math.MaxUint64, Bytes: l.bytes, Inspected: l.inspected, Samples: l.latency.total,
 		P50: l.latency.quantile(0.5), P99: l.latency.quantile(0.99), P999: l.latency.quantile(0.999)}
 	for i := range l.clients {
 		if c := &l.clients[i]; !c.deaf {
@@ -247,7 +261,7 @@ func (l *load) aim(order loadOrder) error {
 		return fmt.Errorf("address %q: %w", order.Addr, err)
 	}
 	l.server = &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
-	l.script = newScript(order.Speak, order.Addr)
+	l.script = newScript(order.Speak, order.Addr, order.Compress)
 	l.topics = max(order.Topics, 1)
 	return nil
 }
@@ -283,11 +297,24 @@ func (l *load) connect(order loadOrder) error {
 	return nil
 }
 
-// runEcho returns when every client has its last reply.
-func (l *load) runEcho(order loadOrder) error {
-	text := strings.ReplaceAll(order.Speak.Echo, "{payload}", string(newPayload(0)))
-	one := appendFrame(nil, opText, []byte(text), true)
-	l.echo, l.echoSize = bytes.Repeat(one, order.Window), len(one)
+func frameOf(text string) []byte { return appendFrame(nil, opText, []byte(text), true) }
+
+// inspect returns at once.
+func (l *load) inspect() error {
+	l.inspected = 0
+	for i := range l.clients {
+		if l.clients[i].stage != stageReady {
+			return fmt.Errorf("client %d is not connected", i)
+		}
+		l.clients[i].stage = stageInspecting
+	}
+	return nil
+}
+
+// runEcho has every client send request, or in turns leave and request, and
+// returns when each has its last reply.
+func (l *load) runEcho(order loadOrder, request, leave []byte) error {
+	l.echo, l.echoSize, l.leave = bytes.Repeat(request, order.Window), len(request), leave
 	l.reset(false)
 	l.trips = order.Stamps && order.Window == 1 // with more outstanding a reply has no start of its own
 	var want uint64

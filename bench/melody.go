@@ -10,8 +10,10 @@ import (
 func init() {
 	register(&peer{
 		name: "melody", speak: raw, note: "olahol/melody v1.1.4, BroadcastMultiple, message size 4 KiB (512 does not hold every request)",
-		start: func() (server, error) {
+		compresses: true,
+		start: func(compress bool) (server, error) {
 			s := &melodyServer{hub: melody.New()}
+			s.hub.Upgrader.EnableCompression = compress
 			s.hub.Config.MaxMessageSize = 4096
 			s.hub.HandleConnect(func(c *melody.Session) { s.rooms.join(topicOf(c.Request), c) })
 			s.hub.HandleDisconnect(func(c *melody.Session) { s.rooms.leave(topicOf(c.Request), c) })

@@ -16,8 +16,10 @@ type peer struct {
 	name string
 	note string // how it was configured, shown under the table
 
-	// start is called once, in a process of its own.
-	start func() (server, error)
+	// start is called once, in a process of its own; compress is for the work that
+	// measures permessage-deflate, and set only if compresses says so.
+	start      func(compress bool) (server, error)
+	compresses bool
 
 	// argv, in place of start, runs a server that is not written in Go. It speaks
 	// the control protocol of serve.go on its stdin and stdout. nil means that
@@ -26,8 +28,12 @@ type peer struct {
 
 	speak dialect
 
-	// works lists the works that the candidate takes part in, nil for all.
+	// works lists the works that the candidate takes part in, nil for all; every
+	// leaves out rounds, as it does in a work.
 	works []string
+	every int
+
+	variant bool // of another candidate, which runs only when it is asked for
 }
 
 // server is a running candidate.
@@ -35,15 +41,15 @@ type server interface {
 	// Serve accepts clients until the process ends.
 	Serve(l net.Listener) error
 
-	// Publish sends payload, a JSON object of 128 bytes, to every member of the
-	// topic in the candidate's own envelope. It may return before the sockets
-	// have taken it. payload is the callee's to keep.
+	// Publish sends payload, a JSON object, to every member of the topic in the
+	// candidate's own envelope. It may return before the sockets have taken it. It
+	// is called by one goroutine. payload is the callee's to keep.
 	Publish(topic int, payload []byte)
 }
 
-// dialect is what the load generator must know to be a client. In Path and
-// Hello "{topic}" stands for the number of the topic, in Echo "{payload}" for
-// the inner JSON.
+// dialect is what the load generator must know to be a client. In Path, Hello,
+// Join and Leave "{topic}" stands for the number of the topic, in Echo
+// "{payload}" for the inner JSON.
 type dialect struct {
 	Path        string   // of the handshake request, with its query
 	Subprotocol string   // "" for none
@@ -51,6 +57,7 @@ type dialect struct {
 	Hello       []string // text messages to send after the handshake
 	Ready       string   // a text that is part of the message that says "joined"; "" if there is none
 	Echo        string   // a request that is answered by exactly one message
+	Join, Leave string   // the same for one topic of a client that has joined; "" if the protocol has no such messages
 	Lines       bool     // one frame may hold several messages, separated by line feeds
 	Ping, Pong  string   // the dialect's own heartbeat: a message and its answer
 }
@@ -59,9 +66,9 @@ var peers []*peer
 
 func register(p *peer) { peers = append(peers, p) }
 
-// inOrder puts the limits and the library first; the others follow by name of file.
+// inOrder puts the library and the limits first; the others follow by name of file.
 func inOrder() []*peer {
-	first := []string{"realtime", "limitco", "limit"} // backwards, so that -1 sorts last
+	first := []string{"limit", "limitco", "realtime"} // backwards, so that -1 sorts last
 	sorted := slices.Clone(peers)
 	slices.SortStableFunc(sorted, func(a, b *peer) int {
 		return cmp.Compare(slices.Index(first, b.name), slices.Index(first, a.name))

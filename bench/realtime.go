@@ -22,13 +22,15 @@ func init() {
 	register(&peer{
 		name:  "realtime",
 		note:  "this library: realtime.v1, a signed token checked at each handshake, one authorized subscription, metrics and heartbeat on",
-		start: startRealtime,
+		start: startRealtime, compresses: true,
 		speak: dialect{
 			Path:        "/ws",
 			Subprotocol: "realtime.v1",
 			Header:      []string{"Authorization: Bearer " + realtimetest.Token([]byte(realtimeSecret), "bench")},
 			Hello:       []string{`{"channel":"bench:{topic}","type":"subscribe","ref":"1"}`},
 			Ready:       "subscription_success",
+			Join:        `{"channel":"bench:{topic}","type":"subscribe","ref":"1"}`,
+			Leave:       `{"channel":"bench:{topic}","type":"unsubscribe","ref":"1"}`,
 			Echo:        `{"channel":"bench:0","type":"echo","ref":"1","data":{payload}}`,
 		},
 	})
@@ -36,13 +38,17 @@ func init() {
 
 type realtimeServer struct{ rt *realtime.Server }
 
-func startRealtime() (server, error) {
-	rt, err := realtime.New(
+func startRealtime(compress bool) (server, error) {
+	opts := []realtime.Option{
 		realtime.WithJWT(realtime.HS256("", []byte(realtimeSecret))),
 		realtime.WithRateLimit(realtime.PerConnection(1e6, 1e6)), // it counts, and never refuses
 		realtime.WithMetrics(prometheus.NewRegistry()),
 		realtime.WithLogger(slog.New(slog.DiscardHandler)),
-	)
+	}
+	if compress {
+		opts = append(opts, realtime.WithCompression())
+	}
+	rt, err := realtime.New(opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"runtime/pprof"
-	"strconv"
 	"time"
 )
 
@@ -28,6 +27,7 @@ type serveOrder struct {
 	Rate     float64 `json:"rate,omitempty"`      // messages per second; 0 is as fast as InFlight allows
 	Seconds  float64 `json:"seconds,omitempty"`
 	Least    uint64  `json:"least,omitempty"` // goes on past Seconds until so many are published
+	Rows     bool    `json:"rows,omitempty"`  // payloads are 1 KiB, and worth compressing
 }
 
 type serveAnswer struct {
@@ -48,9 +48,9 @@ const longest = 3 * time.Second
 var patience = 3 * time.Second
 
 // serveMain is the server process of one candidate.
-func serveMain(name string, in io.Reader, out io.Writer) error {
+func serveMain(name string, compress bool, in io.Reader, out io.Writer) error {
 	p := findPeer(name)
-	if p == nil || p.start == nil {
+	if p == nil || p.start == nil || compress && !p.compresses {
 		return fmt.Errorf("no candidate %q", name)
 	}
 	if _, err := raiseFiles(); err != nil {
@@ -65,7 +65,7 @@ func serveMain(name string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer stop()
-	s, err := p.start()
+	s, err := p.start(compress)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
@@ -122,6 +122,10 @@ func publish(s server, arrivals *counter, order serveOrder, answer *serveAnswer)
 	base := arrivals.arrived.Load()
 	end := start.Add(time.Duration(order.Seconds * float64(time.Second)))
 	each := uint64(order.Members)
+	payload := newPayload
+	if order.Rows {
+		payload = newRows
+	}
 	topic, sent, confirmed := 0, uint64(0), uint64(0)
 	for now := start; now.Before(end) || sent < order.Least && now.Sub(start) < longest; now = time.Now() {
 		if order.Rate > 0 {
@@ -135,7 +139,7 @@ func publish(s server, arrivals *counter, order serveOrder, answer *serveAnswer)
 				break
 			}
 		}
-		s.Publish(topic, newPayload(sent))
+		s.Publish(topic, payload(sent))
 		sent++
 		if topic++; topic == order.Topics {
 			topic = 0
@@ -147,27 +151,6 @@ func publish(s server, arrivals *counter, order serveOrder, answer *serveAnswer)
 	if got := arrivals.arrived.Load() - base; got < sent*each {
 		answer.Lost = sent*each - got
 	}
-}
-
-const (
-	payloadSize = 128
-	stampMark   = `"at":"`
-	stampDigits = 19 // of a time in nanoseconds since 1970
-)
-
-// newPayload returns a JSON object of payloadSize bytes that bears the time.
-func newPayload(seq uint64) []byte {
-	p := make([]byte, 0, payloadSize)
-	p = append(p, '{')
-	p = append(p, stampMark...)
-	p = strconv.AppendInt(p, time.Now().UnixNano(), 10)
-	p = append(p, `","seq":`...)
-	p = strconv.AppendUint(p, seq, 10)
-	p = append(p, `,"text":"`...)
-	for len(p) < payloadSize-2 {
-		p = append(p, 'x')
-	}
-	return append(p, '"', '}')
 }
 
 // profile writes a CPU profile of the server process to the file that

@@ -14,12 +14,15 @@ func init() {
 			Path:  "/socket.io/?EIO=4&transport=websocket",
 			Hello: []string{"40"},
 			Ready: "40{",
+			Join:  `421["join","bench:{topic}"]`,
+			Leave: `422["leave","bench:{topic}"]`,
 			Echo:  `420["echo",{payload}]`,
 			Ping:  "2",
 			Pong:  "3",
 		},
 		argv:  socketioArgv,
-		works: []string{"echo", "handshake", "churn", "idle"},
+		works: []string{"echo", "handshake", "churn", "joins"},
+		every: 2, // slow, and far from everybody
 	})
 }
 

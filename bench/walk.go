@@ -69,15 +69,18 @@ func (w *walker) size() uint8 {
 // opcode and final describe the frame that next last returned a piece of.
 func (w *walker) opcode() byte { return w.head[0] & 0x0f }
 func (w *walker) final() bool  { return w.head[0]&0x80 != 0 }
+func (w *walker) rsv1() bool   { return w.head[0]&bitRSV1 != 0 }
 
 const (
+	bitRSV1 = 0x40 // the message is compressed (RFC 7692 section 6)
+
 	opText  = 0x1
 	opClose = 0x8
 	opPing  = 0x9
 	opPong  = 0xa
 )
 
-// appendFrame appends one unfragmented frame. With mask it is a client's frame,
+// appendFrame appends one unfragmented frame; opcode may have bitRSV1. With mask it is a client's frame,
 // masked with a fixed key: the server's work of unmasking is the same.
 func appendFrame(dst []byte, opcode byte, payload []byte, mask bool) []byte {
 	dst = append(dst, 0x80|opcode)

@@ -12,6 +12,14 @@ let members = 0;
 io.on("connection", (socket) => {
   members++;
   socket.on("echo", (payload, reply) => reply(payload));
+  socket.on("join", (room, reply) => {
+    socket.join(room);
+    reply();
+  });
+  socket.on("leave", (room, reply) => {
+    socket.leave(room);
+    reply();
+  });
   socket.on("disconnect", () => members--);
 });
 
