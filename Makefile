@@ -76,11 +76,18 @@ cover:
 		END { exit !seen || low }'
 
 # Against the peers, each in processes of its own: see bench/README.md.
-bench:
+bench: bench/socketio/node_modules
 	go -C bench run .
 
+# Without the candidates that take long to build.
 bench-quick:
-	go -C bench run . -quick
+	go -C bench run -tags quick . -quick
+
+# The candidate for Node; the others do without it.
+bench/socketio/node_modules: bench/socketio/package-lock.json
+	@if command -v npm >/dev/null; then cd bench/socketio && npm ci --no-audit --no-fund && touch node_modules || \
+		echo "SKIPPED: socket.io: npm ci failed"; \
+	else echo "SKIPPED: socket.io: npm is not installed"; fi
 
 # BENCHFLAGS='-count 10' gives what benchstat wants.
 microbench:

@@ -68,10 +68,10 @@ func linearTicks(most float64) (ticks []float64) {
 	return ticks
 }
 
-// logTicks takes 1, 2 and 5 of each decade, or only 1 if those are many.
+// logTicks takes some numbers of each decade, fewer when the decades are many.
 func logTicks(from, to float64) (ticks []float64) {
 	const most = 7
-	for _, steps := range [][]float64{{1, 2, 5}, {1, 3}, {1}} {
+	for _, steps := range [][]float64{{1, 1.5, 2, 3, 5, 7}, {1, 2, 5}, {1, 3}, {1}} {
 		ticks = nil
 		for decade := math.Pow(10, math.Floor(math.Log10(from))); decade <= to; decade *= 10 {
 			for _, step := range steps {
@@ -86,7 +86,10 @@ func logTicks(from, to float64) (ticks []float64) {
 	return ticks
 }
 
-func tickText(v float64) string {
+func (p panel) tickText(v float64) string {
+	if p.form == dots {
+		v /= 1000
+	}
 	if v >= 1000 {
 		return thousands(int(math.Round(v)))
 	}

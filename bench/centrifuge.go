@@ -32,7 +32,7 @@ func init() {
 		Pong:  `{}`,
 	}
 	register(&peer{
-		name: "centrifuge", speak: speak, note: "centrifugal/centrifuge v0.38.0, JSON protocol, defaults",
+		name: "centrifuge", every: 2, speak: speak, note: "centrifugal/centrifuge v0.38.0, JSON protocol, defaults",
 		start: func(bool) (server, error) { return newCentrifugeServer(centrifuge.ConnectReply{}) },
 	})
 	register(&peer{

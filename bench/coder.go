@@ -11,7 +11,7 @@ import (
 
 func init() {
 	register(&peer{
-		name: "naive", speak: raw,
+		name: "naive", every: 2, speak: raw,
 		note:       "a naive hub on coder/websocket v1.8.15: channel of 256 and writer goroutine per connection as in its chat example, where the channel holds 16",
 		compresses: true,
 		start: func(compress bool) (server, error) {

@@ -10,7 +10,7 @@ import (
 
 func init() {
 	register(&peer{
-		name: "gorilla", speak: raw,
+		name: "gorilla", every: 2, speak: raw,
 		note:       "gorilla/websocket v1.5.3, prepared messages, reader and writer goroutine and a channel of 256 per connection as in its chat example",
 		compresses: true,
 		start: func(compress bool) (server, error) {

@@ -9,7 +9,7 @@ import (
 
 func init() {
 	register(&peer{
-		name: "melody", speak: raw, note: "olahol/melody v1.1.4, BroadcastMultiple, message size 4 KiB (512 does not hold every request)",
+		name: "melody", every: 2, speak: raw, note: "olahol/melody v1.1.4, BroadcastMultiple, message size 4 KiB (512 does not hold every request)",
 		compresses: true,
 		start: func(compress bool) (server, error) {
 			s := &melodyServer{hub: melody.New()}

@@ -28,8 +28,9 @@ type peer struct {
 
 	speak dialect
 
-	// works lists the works that the candidate takes part in, nil for all; every
-	// leaves out rounds, as it does in a work.
+	// works lists the works that the candidate takes part in, nil for all. every
+	// leaves out rounds, as it does in a work: their time is for the candidates
+	// against which there are most bars.
 	works []string
 	every int
 

@@ -54,7 +54,7 @@ const style = `<style>
 svg{--page:#fff;--text:#1f2328;--weak:#59636e;--grid:#dde2e7;--own:#0969da;--peer:#93a1b0;--limit:#cdd4db;--mid:#b07800;--far:#cf222e}
 @media (prefers-color-scheme:dark){svg{--page:#0d1117;--text:#e6edf3;--weak:#9da7b3;--grid:#2b323c;--own:#4493f8;--peer:#77869a;--limit:#444e5a;--mid:#d29922;--far:#ff7b72}}
 text{font:12px system-ui,sans-serif;fill:var(--text)}
-.title{font-size:15px;font-weight:600}.head{font-weight:600}.weak{fill:var(--weak);font-size:11px}.subject{font-weight:600}
+.title{font-size:15px;font-weight:600}.head{font-weight:600}.weak{fill:var(--weak);font-size:11px;font-weight:400}.subject{font-weight:600}
 .page{fill:var(--page)}.grid{stroke:var(--grid)}.range{stroke:var(--text)}.rail{stroke:var(--grid);stroke-width:3}
 .own,.p50,.heap,.without{fill:var(--own)}.peer,.rest{fill:var(--peer)}.limit{fill:var(--limit)}.p99,.stack{fill:var(--mid)}.p999,.with{fill:var(--far)}
 </style>
@@ -68,7 +68,7 @@ func (c chart) svg(r result) string {
 	for _, s := range c.legend {
 		b.WriteString(sign(s.class, x+5, 46))
 		fmt.Fprintf(&b, `<text class="weak" x="%.0f" y="50">%s</text>`+"\n", x+15, html.EscapeString(s.text))
-		x += 36 + 6.1*float64(len([]rune(s.text)))
+		x += 34 + 5.7*float64(len([]rune(s.text)))
 	}
 	y := chartHead
 	for pair := range slices.Chunk(c.panels, 2) {
@@ -80,7 +80,7 @@ func (c chart) svg(r result) string {
 		}
 		y += tall
 	}
-	foot := fmt.Sprintf("%s, %s, median of %d rounds", r.Date, r.Machine, r.Rounds)
+	foot := fmt.Sprintf("%s, %s, medians of %d rounds", r.Date, r.Machine, r.Rounds)
 	fmt.Fprintf(&b, `<text class="weak" x="16" y="%d">%s</text>`+"\n", y+6, html.EscapeString(foot))
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`+"\n",
 		chartWidth, y+18, chartWidth, y+18, html.EscapeString(c.title)) + style +
@@ -92,13 +92,16 @@ func (p panel) draw(b *strings.Builder, r result) int {
 	rows := p.rows(r)
 	a := p.axis(rows)
 	bottom := panelHead + lineHeight*len(rows)
-	fmt.Fprintf(b, `<text class="head" x="0" y="14">%s</text>`+"\n", html.EscapeString(p.title))
+	unit := p.unit
+	if p.form == dots {
+		unit = "ms" // the figures are in µs
+	}
+	fmt.Fprintf(b, `<text class="head" x="0" y="14">%s<tspan class="weak">, %s</tspan></text>`+"\n", html.EscapeString(p.title), unit)
 	for _, tick := range a.ticks {
 		x := a.at(tick)
 		fmt.Fprintf(b, `<path class="grid" d="M%.1f %dV%d"/><text class="weak" x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
-			x, panelHead-4, bottom, x, bottom+14, tickText(tick))
+			x, panelHead-4, bottom, x, bottom+14, p.tickText(tick))
 	}
-	fmt.Fprintf(b, `<text class="weak" x="%d" y="%d" text-anchor="end">%s</text>`+"\n", labelWidth-14, bottom+14, p.unit)
 	for i, one := range rows {
 		y := float64(panelHead + lineHeight*i)
 		class := ""
@@ -171,7 +174,7 @@ func (one plotted) bar(b *strings.Builder, a axis, y float64, class string) {
 
 // total draws the range and writes the number behind it.
 func (one plotted) total(b *strings.Builder, a axis, y float64, v spread) {
-	middle := y + lineHeight/2
+	middle := y + lineHeight/2.0
 	fmt.Fprintf(b, `<path class="range" d="M%.1f %.1fH%.1f"/>`, a.at(v.Low), middle, a.at(v.High))
 	fmt.Fprintf(b, `<text x="%.1f" y="%.1f">%s</text>`+"\n", a.at(max(v.High, v.Median))+5, y+13, short(v.Median))
 }
@@ -193,7 +196,7 @@ func (one plotted) signs(b *strings.Builder, a axis, y float64, marks []mark) {
 	for _, v := range one.values {
 		least, most = min(least, v.Median), max(most, v.Median)
 	}
-	middle := y + lineHeight/2
+	middle := y + lineHeight/2.0
 	fmt.Fprintf(b, `<path class="rail" d="M%.1f %.1fH%.1f"/>`+"\n", a.at(least), middle, a.at(most))
 	for i, m := range marks {
 		b.WriteString(sign(m.class, a.at(one.values[i].Median), middle))

@@ -66,6 +66,9 @@ func sections(s settings, samples []sample) (out []section) {
 	sizes := s.scale.sizes()
 	for _, w := range s.works {
 		one := section{Work: w.name, Title: sizes.Replace(w.title), Lack: w.lack}
+		if w.every > 1 && s.rounds > 1 {
+			one.Title += fmt.Sprintf(" (every %s round only)", ordinal(w.every))
+		}
 		for _, p := range s.peers {
 			if !w.has(p) {
 				one.Absent = append(one.Absent, p.name)
@@ -141,7 +144,7 @@ func markdown(s settings, r result, pictures string) string {
 		r.Date, r.Command, r.Machine, r.Rounds, r.Seconds, 100*r.Machine.Others)
 	fmt.Fprintf(&b, "Each cell: the median of the rounds and their range; below it the median of the ratios to %s in the same round, and their range. ", r.Base)
 	b.WriteString("Less is better unless the column says otherwise. One µs of CPU per delivery is one CPU-second per million deliveries. " +
-		"Only ratios mean anything on another machine.\n\n" + pictures)
+		"Only ratios mean anything on another machine.\n\n" + summary(s, r) + pictures)
 	for _, one := range r.Sections {
 		b.WriteString(one.markdown(r.Base))
 	}
@@ -149,7 +152,7 @@ func markdown(s settings, r result, pictures string) string {
 	b.WriteString("\n## Failed runs\n\n" + failures(r.Samples) + "\n## Candidates\n\n")
 	for _, p := range s.peers {
 		note := p.note
-		if p.every > 1 {
+		if p.every > 1 && r.Rounds > 1 {
 			note += fmt.Sprintf("; every %s round only, for the time it takes", ordinal(p.every))
 		}
 		fmt.Fprintf(&b, "* %s: %s\n", p.name, note)

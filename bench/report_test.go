@@ -117,6 +117,39 @@ func TestEveryChartIsXMLWithALinePerCandidate(t *testing.T) {
 	}
 }
 
+func TestSummaryHasTheBaseAndHowManyTimesTheOthersTake(t *testing.T) {
+	w := *echoWork
+	s := testSettings
+	s.works = []*work{&w}
+	samples := []sample{
+		{Work: "echo", Peer: "a", Round: 0, Figures: figures{"echo-cpu": 2}}, {Work: "echo", Peer: "b", Round: 0, Figures: figures{"echo-cpu": 3}},
+		{Work: "echo", Peer: "a", Round: 1, Figures: figures{"echo-cpu": 4}}, {Work: "echo", Peer: "b", Round: 1, Figures: figures{"echo-cpu": 14}},
+		{Work: "echo", Peer: "limit", Round: 0, Failure: "lost"},
+	}
+	got := summary(s, result{Sections: sections(s, samples)})
+	want := "| less is better | a | b | limit |\n|---|---|---|---|\n| CPU per request and reply | 3.00 µs | 2.50× | failed |\n\n"
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if got := summary(s, result{}); got != "" {
+		t.Errorf("without figures: got %q", got)
+	}
+}
+
+func TestEveryHeadlineIsARow(t *testing.T) {
+	rows := make(map[string]bool)
+	for _, w := range allWorks {
+		for _, r := range w.rows {
+			rows[r.name] = true
+		}
+	}
+	for _, h := range headlines {
+		if !rows[h.figure] {
+			t.Errorf("headline %q is no row of any work", h.figure)
+		}
+	}
+}
+
 func TestAxesHaveAFewRoundTicksInside(t *testing.T) {
 	for _, most := range []float64{0.03, 0.7, 1, 1.9, 2, 4.99, 5, 9.9, 14, 33_000} {
 		if got := linearTicks(most); len(got) < 2 || len(got) > 6 || got[len(got)-1] > most {

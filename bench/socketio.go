@@ -22,7 +22,7 @@ func init() {
 		},
 		argv:  socketioArgv,
 		works: []string{"echo", "handshake", "churn", "joins"},
-		every: 2, // slow, and far from everybody
+		every: 2,
 	})
 }
 

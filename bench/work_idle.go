@@ -20,7 +20,7 @@ var idleWork = &work{
 		{name: "idle-all", unit: "ms", text: "their first message, one publish to all {idle}: until the last one has it"},
 		{name: "idle-used-rss", unit: "B", text: "RSS per connection after messages went both ways"},
 	},
-	every: 2, // the most expensive by far, and its rounds differ by a few percent only
+	every: 4, // the most expensive by far, and its rounds differ by a few percent only
 	can:   publishes, lack: lacksPublish,
 	run: idle,
 }

@@ -9,7 +9,8 @@ var stallWork = &work{
 		{name: "stall-without-p999", unit: "µs", text: "p99.9 without"},
 		{name: "stall-with-p999", unit: "µs", text: "p99.9 with"},
 	},
-	can: publishes, lack: lacksPublish,
+	every: 2,
+	can:   publishes, lack: lacksPublish,
 	run: stall,
 }
 
