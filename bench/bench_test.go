@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"math"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The driver starts its own binary again for the children; here that is the test.
@@ -96,6 +99,30 @@ func TestWrongTotalsFailTheRun(t *testing.T) {
 		order := serveOrder{Op: "publish", Topics: 1, Members: 10, InFlight: 4, Rate: 2000, Seconds: 0.1}
 		if _, _, err := x.measured(order, false); err == nil || !strings.Contains(err.Error(), "arrived") {
 			t.Errorf("%s: got error %v, want one about what arrived", name, err)
+		}
+	}
+}
+
+func TestARunThatFailsLeavesNoProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	var pids []int
+	bad := &work{name: "bad", run: func(x *pair, _ scale) (figures, error) {
+		pids = append(pids, x.srv.cmd.Process.Pid, x.gen.cmd.Process.Pid)
+		for _, pid := range pids {
+			if err := unix.Kill(pid, 0); err != nil {
+				t.Errorf("process %d before: got %v, want it to run", pid, err)
+			}
+		}
+		return nil, errors.New("on purpose")
+	}}
+	if got := runOne(bad, findPeer("gws"), 0, tiny); got.Failure != "on purpose" {
+		t.Errorf("got failure %q", got.Failure)
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, 0); err != unix.ESRCH {
+			t.Errorf("process %d after: got %v, want none", pid, err)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func plots(s scale, r result) []chart {
 		},
 		{
 			name: "memory", title: "What an idle connection costs (less is better; thin line: range of the rounds)",
-			legend: []swatch{{"heap", "heap"}, {"stack", "stack"}, {"rest", "rest of RSS"}},
+			legend: append([]swatch{{"heap", "heap"}, {"stack", "stack"}, {"rest", "rest of RSS"}}, who...),
 			panels: []panel{
 				{title("slope from {few} to {idle} connections, no message yet"), "bytes", stacks,
 					[]mark{{"idle-heap", "heap"}, {"idle-stack", "stack"}, {"idle-rss", ""}}},

@@ -51,12 +51,12 @@ const (
 
 // style follows the reader's choice of a light or dark page.
 const style = `<style>
-svg{--page:#fff;--text:#1f2328;--weak:#59636e;--grid:#dde2e7;--own:#0969da;--peer:#93a1b0;--limit:#cdd4db;--mid:#b07800;--far:#cf222e}
-@media (prefers-color-scheme:dark){svg{--page:#0d1117;--text:#e6edf3;--weak:#9da7b3;--grid:#2b323c;--own:#4493f8;--peer:#77869a;--limit:#444e5a;--mid:#d29922;--far:#ff7b72}}
+svg{--page:#fff;--text:#1f2328;--weak:#59636e;--grid:#dde2e7;--own:#0969da;--peer:#93a1b0;--limit:#cdd4db;--mid:#b07800;--far:#cf222e;--heap:#8250df;--rest:#4b9aa0}
+@media (prefers-color-scheme:dark){svg{--page:#0d1117;--text:#e6edf3;--weak:#9da7b3;--grid:#2b323c;--own:#4493f8;--peer:#77869a;--limit:#444e5a;--mid:#d29922;--far:#ff7b72;--heap:#a371f7;--rest:#3d8f96}}
 text{font:12px system-ui,sans-serif;fill:var(--text)}
 .title{font-size:15px;font-weight:600}.head{font-weight:600}.weak{fill:var(--weak);font-size:11px;font-weight:400}.subject{font-weight:600}
 .page{fill:var(--page)}.grid{stroke:var(--grid)}.range{stroke:var(--text)}.rail{stroke:var(--grid);stroke-width:3}
-.own,.p50,.heap,.without{fill:var(--own)}.peer,.rest{fill:var(--peer)}.limit{fill:var(--limit)}.p99,.stack{fill:var(--mid)}.p999,.with{fill:var(--far)}
+.own,.p50,.without{fill:var(--own)}.peer{fill:var(--peer)}.heap{fill:var(--heap)}.rest{fill:var(--rest)}.limit{fill:var(--limit)}.p99,.stack{fill:var(--mid)}.p999,.with{fill:var(--far)}
 </style>
 `
 

@@ -27,12 +27,12 @@ func stall(x *pair, s scale) (figures, error) {
 	if err := x.warm(order, order.Seconds); err != nil {
 		return nil, err
 	}
-	order.Least = 300
 	_, without, err := x.measured(order, true)
 	if err != nil {
 		return nil, err
 	}
 	x.stop()
+	order.Least = 300
 	y, err := startPair(x.peer, x.compress)
 	if err != nil {
 		return nil, err
