@@ -9,7 +9,7 @@ import (
 // at two numbers of connections. The slope between the two leaves out what the
 // process holds for itself.
 var idleWork = &work{
-	name: "idle", title: "Idle connections, all in one topic, after garbage collection: {few} of them, {idle}, and the slope between the two",
+	name: "idle", title: "Idle connections, all in one topic (with this library after a checked token), after garbage collection: {few} of them, {idle}, and the slope between the two",
 	rows: []row{
 		{name: "idle-rss", unit: "B", text: "RSS per connection, slope"},
 		{name: "idle-rss-few", unit: "B", text: "RSS per connection at {few}, less the empty process", own: true},
