@@ -40,6 +40,8 @@ type party struct {
 	members []*member
 	peers   []net.Conn
 
+	answered sync.WaitGroup // the peers' pings
+
 	mu     sync.Mutex // held while delivering, as a broker does
 	offset uint64
 }
@@ -94,6 +96,7 @@ func (p *party) readLoop(tr *transport) error {
 			switch op {
 			case framePing:
 				tr.send(pong(payload))
+				p.answered.Done()
 			case frameClose:
 				return nil
 			}
@@ -242,6 +245,7 @@ func (p *party) run(t *testing.T, rounds int, bypass func(*transport)) []*guest 
 	var readers, writers, loops sync.WaitGroup
 	guests := make([]*guest, len(p.members))
 	stop := make(chan struct{})
+	p.answered.Add(rounds * len(p.members))
 	for i, m := range p.members {
 		tr := &m.client.transport
 		guests[i] = &guest{next: 1, lossy: m.client.out.bounds.messages < 1000}
@@ -299,6 +303,9 @@ func (p *party) run(t *testing.T, rounds int, bypass func(*transport)) []*guest 
 		})
 	}
 	writers.Wait()
+	if bypass == nil {
+		p.answered.Wait() // nothing is answered once the end has begun
+	}
 	close(stop)
 	for _, m := range p.members {
 		m.client.finish(false, textOf(`{"channel":"global","type":"closing","data":{}}`), closeFrame(4011, "bye"))
