@@ -330,7 +330,24 @@ func appendErrorFields(dst []byte, e *Error) []byte {
 		dst = append(dst, `,"retry_after_ms":`...)
 		dst = strconv.AppendInt(dst, wholeMilliseconds(e.RetryAfter), 10)
 	}
+	if details := errorDetails(e); details != nil {
+		dst = append(dst, `,"data":`...)
+		dst = append(dst, details...)
+	}
 	return dst
+}
+
+// errorDetails returns the error's data as JSON, nil if it has none that can be
+// JSON.
+func errorDetails(e *Error) json.RawMessage {
+	if e.Data == nil {
+		return nil
+	}
+	details, err := encode(e.Data)
+	if err != nil {
+		return nil
+	}
+	return details
 }
 
 func appendRetry(dst []byte, retry Retry) []byte {

@@ -3,6 +3,8 @@ package realtime
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -108,6 +110,54 @@ func (s *objectScanner) raw() []byte { return s.text[s.start:s.at] }
 // complete reports, after next has returned false, whether the text was one
 // well-formed object and nothing else.
 func (s *objectScanner) complete() bool {
+	return s.ended && skipSpace(s.text, s.at) == len(s.text)
+}
+
+// arrayScanner walks over the elements of one JSON array, as objectScanner does
+// over the fields of an object. What next yields before complete has said yes is
+// provisional, here too.
+type arrayScanner struct {
+	value []byte // as it stands in the text, capacity clipped
+
+	text  []byte
+	room  int // levels of nesting left to a value
+	at    int // after the last element; -1: malformed
+	ended bool
+}
+
+// scanArray returns a scanner for the array that fills text, white space around
+// it allowed. The array may be nested nesting levels deep, itself included. It
+// does not allocate.
+func scanArray(text []byte, nesting int) arrayScanner {
+	return arrayScanner{text: text, room: nesting - 1, at: skipByte(text, skipSpace(text, 0), '[')}
+}
+
+// next goes to the next element and reports whether there is one.
+func (s *arrayScanner) next() bool {
+	if s.at < 0 || s.ended {
+		return false
+	}
+	at := skipSpace(s.text, s.at)
+	if end := skipByte(s.text, at, ']'); end >= 0 {
+		s.at, s.ended = end, true
+		return false
+	}
+	if s.value != nil { // not the first
+		at = skipByte(s.text, at, ',')
+	}
+	if at >= 0 {
+		from := skipSpace(s.text, at)
+		if at = skipValue(s.text, from, s.room); at >= 0 {
+			s.value = s.text[from:at:at]
+		}
+	}
+	s.at = at
+	return at >= 0
+}
+
+// complete reports, after next has returned false, whether the text was one
+// well-formed array and nothing else.
+func (s *arrayScanner) complete() bool {
 	return s.ended && skipSpace(s.text, s.at) == len(s.text)
 }
 
@@ -326,6 +376,13 @@ func skipDigits(text []byte, at int) int {
 func isString(value []byte) bool { return len(value) > 0 && value[0] == '"' }
 func isNull(value []byte) bool   { return len(value) > 0 && value[0] == 'n' }
 
+// isNumber and hasEscape are like isString, for any value and for a string.
+func isNumber(value []byte) bool {
+	return len(value) > 0 && (value[0] == '-' || '0' <= value[0] && value[0] <= '9')
+}
+
+func hasEscape(value []byte) bool { return bytes.IndexByte(value, '\\') >= 0 }
+
 // unquote returns what a string stands for, in memory of its own; value is one
 // that a scanner yielded and isString accepts. It reports false if there is a
 // lone surrogate, in whose place is then U+FFFD.
@@ -462,4 +519,18 @@ func isJSON(text []byte) bool {
 		return false
 	}
 	return skipSpace(text, at) == len(text) && utf8.Valid(text)
+}
+
+// encode keeps a panic in the payload's own MarshalJSON from ending the process:
+// it runs on a goroutine of ours when a handler has returned the payload.
+func encode(payload any) (b json.RawMessage, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			b, err = nil, fmt.Errorf("realtime: encode payload %T: panic: %v", payload, v)
+		}
+	}()
+	if b, err = json.Marshal(payload); err != nil {
+		return nil, fmt.Errorf("realtime: encode payload: %w", err)
+	}
+	return b, nil
 }

@@ -55,6 +55,11 @@ func (m Message) Later() *Reply {
 	return m.reply
 }
 
+// Binary is a payload of bytes, for protocols that have messages of bytes. It is
+// JSON like any []byte, a base64 string, and that is what clients of the other
+// protocols get.
+type Binary []byte
+
 // Params are the parameters of a topic's name in the order of the pattern.
 type Params []Param
 
@@ -102,9 +107,10 @@ type inbound struct {
 	op      op
 	topic   string
 	event   string
-	ref     string // "" for none, else opaque
-	joinRef string // Phoenix only
+	ref     string // "" for none, else opaque; Phoenix: the JSON text, "null" for none
+	joinRef string // Phoenix only: the JSON text, "null" for none
 	data    json.RawMessage
+	binary  []byte    // the payload of a message of bytes, nil if there is none
 	recover *Position // opJoin only: the last event the client has
 }
 
@@ -133,6 +139,8 @@ type outbound struct {
 	ref     string // "" for none
 	joinRef string
 	data    json.RawMessage
+	binary  bool   // data is the base64 string of bytes
+	status  string // kindReply: "" for "ok"; Phoenix only
 	offset  uint64 // kindEvent: position in the history, 0 for none
 	ask     string // kindEvent: the server wants an answer that bears this id
 	err     *Error // kindError, kindRefused, kindLeft
@@ -192,9 +200,10 @@ type codec interface {
 	slot() int
 
 	// decode returns the message in payload. An error with code
-	// "invalid_message" means undecodable: the inbound value is empty then. With
-	// any other code the inbound's op, topic and ref are set and the error
-	// answers them.
+	// "invalid_message" means undecodable, and so does "invalid_utf8" of text
+	// that is not UTF-8, where a protocol tells the two apart: the inbound value
+	// is empty then. With any other code the inbound's op, topic and ref are set
+	// and the error answers them.
 	//
 	// payload passes to the message: the inbound's data may alias it, so the
 	// caller neither changes nor reuses it afterwards.
@@ -206,4 +215,4 @@ type codec interface {
 }
 
 // maxCodecs bounds the frames that one published event may cache.
-const maxCodecs = 4
+const maxCodecs = 5

@@ -51,7 +51,7 @@ func (rawCodec) protocol() string { return "realtime.raw" }
 
 func (rawCodec) answers() bool { return false }
 
-func (rawCodec) slot() int { return maxCodecs - 1 }
+func (rawCodec) slot() int { return 0 } // never used: it encodes nothing
 
 func (rawCodec) decode(payload []byte, _ bool) (inbound, *Error) {
 	return inbound{data: payload}, nil

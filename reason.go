@@ -117,6 +117,7 @@ type Error struct {
 	Text       string        // for people
 	Retry      Retry         // empty means never in an answer, and the reason's own hint in a close
 	RetryAfter time.Duration // sent if positive, in whole milliseconds, rounded up; in a close a least delay
+	Data       any           // details for programs, as JSON, nil for none; in Phoenix the whole response; left out if it is no JSON
 }
 
 func (e *Error) Error() string { return "realtime: " + e.Code + ": " + e.Text }

@@ -149,7 +149,7 @@ func (e *Event) frame(c codec, s *stream) *frame {
 	if f := slot.Load(); f != nil {
 		return f
 	}
-	f := seal(c, &outbound{kind: kindEvent, topic: e.Topic, event: e.Name, data: e.Data, offset: e.Offset})
+	f := seal(c, &outbound{kind: kindEvent, topic: e.Topic, event: e.Name, data: e.Data, binary: e.Binary, offset: e.Offset})
 	if f == nil {
 		return nil
 	}
@@ -369,18 +369,4 @@ func marshal(payload any) (json.RawMessage, error) {
 		return p, nil
 	}
 	return encode(payload)
-}
-
-// encode keeps a panic in the payload's own MarshalJSON from ending the process:
-// it runs on a goroutine of ours when a handler has returned the payload.
-func encode(payload any) (b json.RawMessage, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			b, err = nil, fmt.Errorf("realtime: encode payload %T: panic: %v", payload, v)
-		}
-	}()
-	if b, err = json.Marshal(payload); err != nil {
-		return nil, fmt.Errorf("realtime: encode payload: %w", err)
-	}
-	return b, nil
 }
