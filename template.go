@@ -7,7 +7,9 @@ import (
 
 // template is the parsed form of a topic pattern such as "chat:{room}": segments
 // between colons, each a literal or a parameter. A parameter matches one
-// segment that is not empty; the last one, written {name...}, all the rest.
+// segment that is not empty; the last one, written {name...}, all the rest. As in
+// Phoenix a * at the end matches whatever follows, nothing included
+// (phoenix.md section 3.1).
 type template struct {
 	text     string
 	segments []segment
@@ -15,9 +17,12 @@ type template struct {
 
 type segment struct {
 	literal string // "" for a parameter
-	param   string
+	param   string // "*" for what follows the literal
 	rest    bool
 }
+
+// star is the parameter of patterns that end in *.
+const star = "*"
 
 // parseTemplate returns what is wrong with text, if anything.
 func parseTemplate(text string) (template, error) {
@@ -42,7 +47,13 @@ func parseTemplate(text string) (template, error) {
 }
 
 func parseSegment(part string, last bool) (segment, error) {
+	if begin, ok := strings.CutSuffix(part, star); ok && last && !strings.ContainsAny(begin, "{}*") {
+		return segment{literal: begin, param: star, rest: true}, nil
+	}
 	if !strings.ContainsAny(part, "{}") {
+		if strings.Contains(part, star) {
+			return segment{}, fmt.Errorf("segment %q: * stands at the end of a pattern", part)
+		}
 		if part == "" {
 			return segment{}, fmt.Errorf("empty segment")
 		}
@@ -52,7 +63,7 @@ func parseSegment(part string, last bool) (segment, error) {
 	name, closed := strings.CutSuffix(name, "}")
 	name, rest := strings.CutSuffix(name, "...")
 	switch {
-	case !ok || !closed || name == "" || strings.ContainsAny(name, "{}."):
+	case !ok || !closed || name == "" || strings.ContainsAny(name, "{}.*"):
 		return segment{}, fmt.Errorf("segment %q: a parameter is a whole segment, {name}", part)
 	case rest && !last:
 		return segment{}, fmt.Errorf("segment %q: only the last parameter may take the rest", part)
@@ -65,6 +76,10 @@ func (p *template) match(name string) (Params, bool) {
 	var params Params
 	for i, s := range p.segments {
 		part, rest, more := strings.Cut(name, ":")
+		if s.param == star {
+			value, ok := strings.CutPrefix(name, s.literal)
+			return append(params, Param{Name: star, Value: value}), ok
+		}
 		if s.rest {
 			part, more = name, false
 		}
@@ -86,8 +101,8 @@ func (p *template) build(values []string) (string, error) {
 		if i > 0 {
 			b.WriteByte(':')
 		}
+		b.WriteString(s.literal)
 		if s.param == "" {
-			b.WriteString(s.literal)
 			continue
 		}
 		if len(values) == 0 {
@@ -95,7 +110,7 @@ func (p *template) build(values []string) (string, error) {
 		}
 		value := values[0]
 		values = values[1:]
-		if value == "" || !s.rest && strings.Contains(value, ":") {
+		if value == "" && s.param != star || !s.rest && strings.Contains(value, ":") {
 			return "", fmt.Errorf("realtime: %q: %q cannot stand for {%s}", p.text, value, s.param)
 		}
 		b.WriteString(value)
@@ -112,6 +127,8 @@ func (p *template) shape() string {
 	parts := make([]string, len(p.segments))
 	for i, s := range p.segments {
 		switch {
+		case s.param == star:
+			parts[i] = s.literal + star
 		case s.rest:
 			parts[i] = "{...}"
 		case s.param != "":

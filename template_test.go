@@ -34,6 +34,15 @@ func TestTemplateMatchesNames(t *testing.T) {
 		{"{all...}", "a", "all=a"},
 		{"{all...}", "", "-"},
 		{"größe:{ä}", "größe:ß", "ä=ß"},
+		{"room:*", "room:1", "*=1"},
+		{"room:*", "room:a:b", "*=a:b"},
+		{"room:*", "room:", "*="},
+		{"room:*", "room", "-"},
+		{"room:*", "roomy:1", "-"},
+		{"foo*", "foo", "*="},
+		{"foo*", "food:1", "*=d:1"},
+		{"{a}:x*", "1:xy", "a=1 *=y"},
+		{"*", "anything:at all", "*=anything:at all"},
 	} {
 		p, err := parseTemplate(tt.pattern)
 		if err != nil {
@@ -73,6 +82,10 @@ func TestTemplateRefusesWhatIsNoPattern(t *testing.T) {
 		"a:{b...}:c":             "only the last",
 		"a:{b}:{b}":              "twice",
 		"a:{b}:{b...}":           "twice",
+		"a:{*}":                  "whole segment",
+		"a*b":                    "at the end",
+		"a*:b":                   "at the end",
+		"a**":                    "at the end",
 		"a\nb":                   "",
 		"a\xff":                  "",
 		strings.Repeat("a", 256): "",
@@ -143,7 +156,7 @@ func TestNameBelongsToTheFirstPatternThatMatches(t *testing.T) {
 // FuzzTemplate: what matches is built from its parameters again, and a pattern
 // that is refused is refused with words.
 func FuzzTemplate(f *testing.F) {
-	for _, s := range [][2]string{{"chat:{room}", "chat:a"}, {"{a}:{b...}", "1:2:3"}, {"a:{b", "a"}, {"global", "global"}, {"{a...}", "\xff"}} {
+	for _, s := range [][2]string{{"chat:{room}", "chat:a"}, {"{a}:{b...}", "1:2:3"}, {"a:{b", "a"}, {"global", "global"}, {"{a...}", "\xff"}, {"{a}:b*", "1:bc:"}} {
 		f.Add(s[0], s[1])
 	}
 	f.Fuzz(func(t *testing.T, pattern, name string) {
