@@ -16,9 +16,9 @@ func (ch *channel) call(h *handling, m Message) (response any, err error) {
 			err = &panicked{value: r, stack: debug.Stack()}
 		}
 		h.seconds.Observe(time.Since(start).Seconds())
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrStop) {
 			code := codeLabel(clientError(err).Code)
-			if _, ok := errors.AsType[*panicked](err); ok {
+			if hasPanicked(err) {
 				code = "panic"
 			}
 			ch.session.node.metrics.handlerErrors.WithLabelValues(ch.pattern.text, h.event, code).Inc()
@@ -41,6 +41,11 @@ func (ch *channel) guard(what string, f func()) {
 type panicked struct {
 	value any
 	stack []byte
+}
+
+func hasPanicked(err error) bool {
+	_, ok := errors.AsType[*panicked](err)
+	return ok
 }
 
 func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }

@@ -8,7 +8,8 @@ import (
 // session is what one connection has to do with topics: a channel for each.
 type session struct {
 	*conn
-	do func(*channel, task) // handles what comes out of a mailbox
+	do      func(*channel, task) // handles what comes out of a mailbox
+	fragile bool                 // a panic ends the membership, which the client will join again
 
 	mu       sync.Mutex // guards the following and the channels' fields
 	channels []*channel
@@ -28,12 +29,24 @@ type channel struct {
 	loop    func() // workLoop, made once
 
 	// Guarded by the session's lock.
-	member  *member // nil while not joined
-	box     []task  // what waits; at most settings.mailbox from the client
-	running bool    // a goroutine is at work
-	joining bool    // the join function runs
+	member  *member   // nil while not joined
+	refs    *joinRefs // of the membership, or of what it will be; nil in protocols without
+	parting *joinRefs // of what it was, while the host hears of the end
+	box     []task    // what waits; at most settings.mailbox from the client
+	running bool      // a goroutine is at work
+	joining bool      // the join function runs
+	leaving bool      // the client's last word about the membership was to end it
 	held    []*frame
 }
+
+// joinRefs tell the messages of one membership from those of an earlier one.
+type joinRefs struct {
+	push  string // what pushes and replies bear
+	fence string // what the client's own messages must bear, and the end bears
+}
+
+// errUnknownChannel answers what names no topic.
+var errUnknownChannel = &Error{Code: CodeUnknownChannel, Text: "No such channel", Retry: RetryNever}
 
 // errNotSubscribed answers what is meant for members only.
 var errNotSubscribed = &Error{Code: CodeNotSubscribed, Text: "Not subscribed", Retry: RetryNever}
@@ -52,16 +65,20 @@ type task struct {
 	inbound
 	kind   taskKind
 	why    Reason       // taskLeft
+	member *member      // taskIntercept: whose turn it is
+	refs   *joinRefs    // taskLeft
 	result chan<- error // taskAdmit; buffered
+	event  *Event       // taskIntercept
 }
 
 type taskKind uint8
 
 const (
-	taskMessage taskKind = iota
-	taskAdmit            // join without asking the join function
-	taskRecheck          // ask the join function again, after a token's refresh
-	taskLeft             // the membership has ended
+	taskMessage   taskKind = iota
+	taskAdmit              // join without asking the join function
+	taskRecheck            // ask the join function again, after a token's refresh
+	taskLeft               // the membership has ended
+	taskIntercept          // a published event that the host wants to see first
 )
 
 // put appends a message to a mailbox, waiting for room. False means that the
@@ -80,6 +97,9 @@ func (s *session) put(ch *channel, in inbound) bool {
 			return false
 		}
 		s.channels = append(s.channels, ch)
+	}
+	if in.op == opJoin || in.op == opLeave {
+		ch.leaving = in.op == opLeave
 	}
 	ch.putLocked(task{inbound: in})
 	return true
@@ -202,10 +222,19 @@ func (ch *channel) next() (task, bool) {
 	return t, true
 }
 
-func (ch *channel) joined() bool {
+// membership returns the present one, nil while not joined, and its refs.
+func (ch *channel) membership() (m *member, refs joinRefs) {
 	ch.session.mu.Lock()
 	defer ch.session.mu.Unlock()
-	return ch.member != nil
+	if ch.refs != nil {
+		refs = *ch.refs
+	}
+	return ch.member, refs
+}
+
+func (ch *channel) joined() bool {
+	m, _ := ch.membership()
+	return m != nil
 }
 
 // keep notes the membership, unless the connection has ended meanwhile.
@@ -219,27 +248,26 @@ func (ch *channel) keep(m *member) bool {
 	return true
 }
 
-// part takes the membership away, nil if there is none, and queues told, if not
-// nil, behind the last of it: all in one step, since a join may follow at once and
-// its answer must come after told. The host hears of the end before that join, too.
-func (ch *channel) part(why Reason, told *frame) (m *member, res pushed) {
+// part takes the membership m away and queues told behind the last of it: all in
+// one step, since a join may follow at once and its answer must come after told. The
+// host hears of the end before that join, too. It reports false if m is not the
+// membership any more.
+func (ch *channel) part(m *member, why Reason, told []*frame) (ok bool, res pushed) {
 	s := ch.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m = ch.member; m == nil {
-		return nil, pushQueued
+	if ch.member != m {
+		return false, pushQueued
 	}
 	ch.member = nil
 	m.topic.leave(m)
-	if told != nil {
-		res = s.out.push(told)
-	}
+	res = s.out.pushAll(told)
 	if ch.pattern.left != nil {
-		ch.box = slices.Insert(ch.box, 0, task{kind: taskLeft, why: why})
+		ch.box = slices.Insert(ch.box, 0, task{kind: taskLeft, why: why, refs: ch.refs})
 		ch.workLocked()
 	}
 	if !ch.running {
 		s.dropLocked(ch)
 	}
-	return m, res
+	return true, res
 }

@@ -13,8 +13,13 @@ func (n *node) check() error {
 	}
 	memberships := 0
 	for _, c := range n.list() {
-		s, ok := c.link.(*session)
-		if !ok {
+		var s *session
+		switch link := c.link.(type) {
+		case *session:
+			s = link
+		case *phoenix:
+			s = link.session
+		default:
 			continue
 		}
 		joined, err := s.check()

@@ -31,6 +31,9 @@ type link interface {
 	subscribe(ctx context.Context, topic string) error
 	unsubscribe(topic string, why *Error) error
 
+	// offer has the topic's interceptor see e. It does not block.
+	offer(e *Event)
+
 	// post pushes m, whose topic the client must be in.
 	post(m *outbound) error
 

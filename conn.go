@@ -24,6 +24,7 @@ var (
 type conn struct {
 	Client
 	node    *node
+	terms   *terms
 	to      receiver // what its messages are for
 	entry   wheelEntry
 	addr    string
@@ -52,6 +53,15 @@ type conn struct {
 	done    chan struct{} // closed at the end; made on demand
 }
 
+// terms are what a mount holds its connections to, besides the settings of the
+// server.
+type terms struct {
+	idle     time.Duration  // of silence after which the connection ends; 0: pings decide
+	codes    map[Reason]int // close codes that differ
+	bare     bool           // close frames bear no text
+	channels int            // that a client may be in, global not counted
+}
+
 // receiver takes the messages of one connection. A mount decides which kind its
 // connections have. All methods are called from the read loop, but for entered
 // and started, which may come from the handshake.
@@ -71,8 +81,8 @@ type receiver interface {
 
 // newConn makes the connection that up is, without its receiver. It is not known
 // to anybody yet, and the answer to the handshake waits for the first flush.
-func newConn(n *node, up *upgraded, enc codec, path, addr string) *conn {
-	c := &conn{node: n, addr: addr, path: path, started: time.Now()}
+func newConn(n *node, t *terms, up *upgraded, enc codec, path, addr string) *conn {
+	c := &conn{node: n, terms: t, addr: addr, path: path, started: time.Now()}
 	c.id, c.link = newID(), c
 	c.pool, c.enc, c.base = n.pool, enc, n.base
 	c.counts = n.metrics.forProtocol(enc.protocol())
@@ -260,11 +270,18 @@ func (c *conn) why() Reason {
 // may hold words for the client, cause words for the log.
 func (c *conn) end(reason Reason, why *Error, cause error) {
 	closing := c.node.closing(reason, why)
+	if code, ok := c.terms.codes[reason]; ok {
+		closing.code = code
+	}
+	text := string(reason)
+	if c.terms.bare {
+		text = ""
+	}
 	frames := make([]*frame, 0, 2)
 	if f := seal(c.enc, &outbound{kind: kindClosing, topic: globalTopic, closing: closing}); f != nil {
 		frames = append(frames, f)
 	}
-	c.endWith(reason, cause, append(frames, closeFrame(closing.code, string(reason)))...)
+	c.endWith(reason, cause, append(frames, closeFrame(closing.code, text))...)
 }
 
 // endWith ends the connection with frames as its last.
@@ -419,6 +436,9 @@ func (c *conn) shrink(now time.Time) {
 // back. It returns when to look again.
 func (c *conn) beat(now time.Time) time.Time {
 	n := c.node
+	if c.terms.idle > 0 {
+		return c.idle(now)
+	}
 	since := now.Sub(c.base)
 	if pinged := time.Duration(c.pinged.Load()); pinged > 0 && time.Duration(c.heard.Load()) < pinged {
 		switch {
@@ -441,6 +461,21 @@ func (c *conn) beat(now time.Time) time.Time {
 		c.end(ReasonSlowConsumer, nil, nil)
 	}
 	return now.Add(n.timeout)
+}
+
+// idle ends a connection whose peer has sent nothing for as long as its mount
+// allows. It returns when to look again.
+func (c *conn) idle(now time.Time) time.Time {
+	due := c.lastHeard().Add(c.terms.idle)
+	if c.stalled.Load() {
+		due = now.Add(c.terms.idle) // the silence is ours
+	}
+	if now.Before(due) {
+		return due
+	}
+	c.flight.add(noteSilent, "", 0)
+	c.end(ReasonHeartbeatTimeout, nil, nil)
+	return time.Time{}
 }
 
 func (c *conn) ponged() {
@@ -490,6 +525,8 @@ func (c *conn) remote() string { return c.addr }
 func (c *conn) topics() []string { return nil }
 
 func (c *conn) push(string, string, any) error { return ErrNotJoined }
+
+func (c *conn) offer(*Event) {}
 
 func (c *conn) post(*outbound) error { return ErrNotSupported }
 

@@ -127,21 +127,34 @@ func (s *session) refuseEarly(in inbound, e *Error) {
 // channelFor returns the channel that a message is for; a join makes it.
 func (s *session) channelFor(in inbound) (*channel, *Error) {
 	s.mu.Lock()
-	ch, n := s.findLocked(in.topic), len(s.channels)
+	ch, full := s.findLocked(in.topic), s.fullLocked()
 	s.mu.Unlock()
 	switch {
 	case ch != nil:
 		return ch, nil
 	case in.op != opJoin:
 		return nil, errNotSubscribed
-	case n > s.node.channels: // global is not counted
-		return nil, &Error{Code: CodeTooManyChannels, Text: fmt.Sprintf("At most %d channels", s.node.channels), Retry: RetryNever}
+	case full:
+		return nil, &Error{Code: CodeTooManyChannels, Text: fmt.Sprintf("At most %d channels", s.terms.channels), Retry: RetryNever}
 	}
 	p, params := s.node.hub.pattern(in.topic)
 	if p == nil {
-		return nil, &Error{Code: CodeUnknownChannel, Text: "No such channel", Retry: RetryNever}
+		return nil, errUnknownChannel
 	}
 	return newChannel(s, in.topic, p, params), nil
+}
+
+// fullLocked reports whether no channel may be added. One that the client is
+// leaving is not counted, for what it sends behind that comes after it; but not any
+// number of them, since a handler may keep each.
+func (s *session) fullLocked() bool {
+	most, n := s.terms.channels, 0
+	for _, ch := range s.channels {
+		if !ch.leaving && ch.name != globalTopic {
+			n++
+		}
+	}
+	return n >= most || len(s.channels) > 2*most
 }
 
 // entered implements [receiver]: the client is in global from now on.
@@ -169,6 +182,6 @@ func (*session) started() {}
 // its context ended.
 func (s *session) ended(why Reason) {
 	for _, ch := range s.close() {
-		ch.leave(why, nil)
+		ch.leave(why)
 	}
 }

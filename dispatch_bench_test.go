@@ -11,7 +11,7 @@ import (
 // everything and gives nothing.
 func newLooseSession(s *Server) *session {
 	up := &upgraded{nc: memoryConn{strings.NewReader("")}}
-	c := newConn(s.node, up, envelopeCodec{}, "/", "")
+	c := newConn(s.node, s.main.terms, up, envelopeCodec{}, "/", "")
 	c.to = newSession(c)
 	c.identity.Store(&Identity{})
 	c.pool.flush(&c.outlet)
@@ -40,7 +40,7 @@ func BenchmarkDispatch(b *testing.B) {
 				b.Fatal(e)
 			}
 			c.channels = append(c.channels, ch)
-			if err := ch.join(task{}); err != nil {
+			if err := ch.join(task{}, nil); err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {
@@ -66,9 +66,9 @@ func BenchmarkJoinLeave(b *testing.B) {
 	}
 	for b.Loop() {
 		c.out.await(time.Second)
-		if err := ch.join(task{}); err != nil {
+		if err := ch.join(task{}, nil); err != nil {
 			b.Fatal(err)
 		}
-		ch.leave(ReasonClientClosed, nil)
+		ch.leave(ReasonClientClosed)
 	}
 }

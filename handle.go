@@ -1,7 +1,9 @@
 package realtime
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,20 +13,21 @@ import (
 func (ch *channel) do(t task) {
 	switch t.kind {
 	case taskAdmit:
-		t.result <- ch.join(t)
+		t.result <- ch.join(t, nil)
 		return
 	case taskRecheck:
 		ch.recheck()
 		return
 	case taskLeft:
-		if ch.pattern.left != nil {
-			ch.guard("left", func() { ch.pattern.left(&ch.session.Client, ch.name, t.why) })
-		}
+		ch.hearLeft(t)
+		return
+	case taskIntercept:
+		ch.intercept(t)
 		return
 	}
 	switch t.op {
 	case opJoin:
-		if err := ch.join(t); err != nil {
+		if err := ch.join(t, nil); err != nil {
 			ch.refuse(t.ref, t.joinRef, err)
 		}
 	case opLeave:
@@ -40,33 +43,102 @@ func (ch *channel) do(t task) {
 
 // event has the topic's handler answer one message.
 func (ch *channel) event(in inbound) {
-	s := ch.session
-	if !ch.joined() {
-		s.fail(ch.name, in.ref, errNotSubscribed)
-		return
+	if r, response, err := ch.handle(in); r != nil {
+		ch.finish(r, response, err)
 	}
+}
+
+// handle calls the topic's handler. Without a reply the message is answered
+// already.
+func (ch *channel) handle(in inbound) (r *Reply, response any, err error) {
+	s := ch.session
+	m, refs := ch.membership()
+	if m == nil {
+		s.fail(ch.name, in.ref, errNotSubscribed)
+		return nil, nil, nil
+	}
+	r = &Reply{to: ch, ref: in.ref, joinRef: refs.push}
 	h := ch.pattern.handler(in.event)
 	if h == nil {
-		s.fail(ch.name, in.ref, &Error{Code: CodeUnknownEvent, Text: "No such event here", Retry: RetryNever})
-		return
+		r.settle(nil, &Error{Code: CodeUnknownEvent, Text: "No such event here", Retry: RetryNever})
+		return nil, nil, nil
 	}
-	s.flight.add(noteMessage, h.event, len(in.data))
-	r := &Reply{to: ch, ref: in.ref}
-	r.settle(ch.call(h, Message{Topic: ch.name, Event: in.event, Data: in.data, params: ch.params, reply: r}))
+	s.flight.add(noteMessage, h.event, len(in.data)+len(in.binary))
+	response, err = ch.call(h, Message{Topic: ch.name, Event: in.event, Data: in.data, Binary: in.binary, params: ch.params, reply: r})
+	return r, response, err
+}
+
+// finish answers a message, and ends the membership if its handler wants that.
+func (ch *channel) finish(r *Reply, response any, err error) {
+	end := ch.endOf(err)
+	if end != nil {
+		if hasPanicked(err) {
+			response = Nothing
+		}
+		err = nil
+	}
+	r.settle(response, err)
+	if end != nil {
+		ch.expel(end)
+	}
+}
+
+// endOf returns what a client is told of its membership's end if err asks for
+// one, nil if not.
+func (ch *channel) endOf(err error) *Error {
+	switch {
+	case errors.Is(err, ErrStop):
+		return errUnsubscribed
+	case errors.Is(err, ErrCrash), ch.session.fragile && hasPanicked(err):
+		return ch.clientError(err, "handler")
+	}
+	return nil
 }
 
 // answer implements [answerer]: one reply or error for a message.
-func (ch *channel) answer(ref string, response any, err error) {
-	data, bad := marshal(response)
-	if err == nil {
-		err = bad
-	}
-	if err != nil {
-		ch.session.fail(ch.name, ref, ch.clientError(err, "handler"))
+func (ch *channel) answer(r *Reply, response any, err error) {
+	if response == Nothing && err == nil {
 		return
 	}
-	if ref != "" {
-		ch.session.reply(ch.name, ref, data)
+	m := outbound{kind: kindReply, topic: ch.name, ref: r.ref, joinRef: r.joinRef}
+	if status, ok := response.(Status); ok {
+		m.status, response = status.Name, status.Response
+	}
+	data, bad := marshal(response)
+	switch err = cmp.Or(err, bad); {
+	case err != nil:
+		m.kind, m.err = kindError, ch.clientError(err, "handler")
+		ch.session.flight.add(noteError, m.err.Code, 0)
+	case r.ref == "":
+		return
+	}
+	m.data, m.binary = data, isBinary(response)
+	ch.session.tell(&m)
+}
+
+// hearLeft tells the host of the end of a membership.
+func (ch *channel) hearLeft(t task) {
+	if ch.pattern.left != nil {
+		ch.guard("left", func() { ch.pattern.left(&ch.session.Client, ch.name, t.why) })
+	}
+}
+
+// intercept has the host see a published event before the client does.
+func (ch *channel) intercept(t task) {
+	h := ch.pattern.intercepts[t.event.Name]
+	if m, _ := ch.membership(); m != t.member {
+		return
+	}
+	payload, err := ch.call(h, Message{Topic: ch.name, Event: t.event.Name, Data: t.event.Data, params: ch.params})
+	if end := ch.endOf(err); end != nil {
+		ch.expel(end)
+		return
+	}
+	if err == nil && payload != Nothing {
+		err = ch.session.push(ch.name, t.event.Name, payload)
+	}
+	if err != nil {
+		ch.clientError(err, "intercept")
 	}
 }
 

@@ -220,7 +220,11 @@ func (h *hub) subscribe(ctx context.Context, t *topic) (*Position, func(), error
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), subscribeTime)
 		defer cancel()
 	}
-	return h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.deliver)
+	deliver := t.deliver
+	if t.pattern.intercepts != nil {
+		deliver = t.present
+	}
+	return h.broker.Subscribe(ctx, t.name, t.pattern.keep, deliver)
 }
 
 // release drops a reference; the last one ends the topic.

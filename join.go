@@ -1,16 +1,21 @@
 package realtime
 
+// errUnsubscribed tells of an end that has no reason of its own.
+var errUnsubscribed = &Error{Code: string(ReasonDisconnected), Text: "Unsubscribed by the server", Retry: RetryNever}
+
 // errAlready answers a second join.
 var errAlready = &Error{Code: CodeAlreadySubscribed, Text: "Already subscribed", Retry: RetryNever}
 
 // join asks the join function, unless the server itself admits, and makes the
-// connection a member.
-func (ch *channel) join(t task) error {
+// connection a member, under refs. last is what the client has yet to hear of an earlier
+// membership: it follows the answer.
+func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	s := ch.session
 	if ch.joined() {
 		return errAlready
 	}
-	ch.startJoin()
+	m := &member{client: &s.Client}
+	ch.startJoin(refs)
 	defer ch.endJoin()
 	var response any
 	if t.kind != taskAdmit && ch.pattern.join != nil {
@@ -23,10 +28,9 @@ func (ch *channel) join(t task) error {
 	if err != nil {
 		return err
 	}
-	m := &member{client: &s.Client}
 	res := pushQueued
 	err = s.node.hub.join(s.Context(), ch.pattern, ch.name, m, t.recover, func(j joined) {
-		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, joined: &j})
+		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, joined: &j}, last)
 	})
 	if err != nil {
 		return err
@@ -40,7 +44,7 @@ func (ch *channel) join(t task) error {
 	}
 	if !kept {
 		s.node.hub.leave(m)
-		s.do(ch, task{kind: taskLeft, why: s.why()}) // the join function may have counted the client in
+		s.do(ch, task{kind: taskLeft, why: s.why(), refs: refs}) // the join function may have counted the client in
 		return ErrClosed
 	}
 	ch.countJoin("ok")
@@ -48,18 +52,19 @@ func (ch *channel) join(t task) error {
 	return nil
 }
 
-// admit queues the answer to a join. It is called under the topic's lock.
-func (ch *channel) admit(m *outbound) pushed {
+// admit queues the answer to a join and what follows it. It is called under the
+// topic's lock.
+func (ch *channel) admit(m *outbound, last []*frame) pushed {
 	if f := seal(ch.session.enc, m); f != nil {
-		return ch.session.out.push(f)
+		last = append([]*frame{f}, last...)
 	}
-	return pushQueued
+	return ch.session.out.pushAll(last)
 }
 
-func (ch *channel) startJoin() {
+func (ch *channel) startJoin(refs *joinRefs) {
 	ch.session.mu.Lock()
 	defer ch.session.mu.Unlock()
-	ch.joining = true
+	ch.joining, ch.refs = true, refs
 }
 
 // endJoin sends what was pushed during the join: after its answer, or not at all
@@ -111,16 +116,15 @@ func (ch *channel) leaveAsked(ref string) {
 }
 
 // leave ends the membership, whoever wants it, and reports whether there was
-// one. The client is told m, unless that is nil, and gets no event of the topic
-// afterwards.
-func (ch *channel) leave(why Reason, m *outbound) bool {
+// one. The client is told last, and gets no event of the topic afterwards.
+func (ch *channel) leave(why Reason, last ...*outbound) bool {
 	s := ch.session
-	var told *frame
-	if m != nil {
-		told = seal(s.enc, m)
+	m, refs := ch.membership()
+	if m == nil {
+		return false
 	}
-	gone, res := ch.part(why, told)
-	if gone == nil {
+	ok, res := ch.part(m, why, ch.sealAll(refs, last))
+	if !ok {
 		return false
 	}
 	switch res {
@@ -129,14 +133,33 @@ func (ch *channel) leave(why Reason, m *outbound) bool {
 	case pushSlow:
 		s.end(ReasonSlowConsumer, nil, nil)
 	}
-	err := ErrNotJoined
+	ch.forget(m)
+	return true
+}
+
+// sealAll encodes what the client is told of a membership.
+func (ch *channel) sealAll(refs joinRefs, last []*outbound) []*frame {
+	var frames []*frame
+	for _, o := range last {
+		if o.joinRef = refs.push; o.kind == kindLeft {
+			o.joinRef = refs.fence
+		}
+		if f := seal(ch.session.enc, o); f != nil {
+			frames = append(frames, f)
+		}
+	}
+	return frames
+}
+
+// forget gives back what the server holds of a membership that has ended.
+func (ch *channel) forget(m *member) {
+	s, err := ch.session, ErrNotJoined
 	if s.isEnding() {
 		err = ErrClosed
 	}
 	s.flight.add(noteLeft, ch.pattern.text, 0)
-	s.node.hub.forget(gone)
+	s.node.hub.forget(m)
 	s.node.asks.drop(&s.Client, ch.name, err)
-	return true
 }
 
 // expel ends the membership for the server's reasons and tells the client.

@@ -20,56 +20,6 @@ func (s *session) topics() []string {
 	return names
 }
 
-func (s *session) push(topic, event string, payload any) error {
-	data, err := eventData(event, payload)
-	if err != nil {
-		return err
-	}
-	return s.post(&outbound{kind: kindEvent, topic: topic, event: event, data: data})
-}
-
-// post sends m if its topic is joined, and keeps it back while it is being
-// joined.
-func (s *session) post(m *outbound) error {
-	f := seal(s.enc, m)
-	if f == nil {
-		return ErrNotSupported
-	}
-	s.mu.Lock()
-	ch := s.findLocked(m.topic)
-	switch {
-	case s.isEnding():
-		s.mu.Unlock()
-		return ErrClosed
-	case ch == nil || ch.member == nil && !ch.joining:
-		s.mu.Unlock()
-		return fmt.Errorf("%w: %q", ErrNotJoined, m.topic)
-	case ch.joining:
-		slow := len(ch.held) >= s.node.bounds.messages
-		if !slow {
-			ch.held = append(ch.held, f)
-		}
-		s.mu.Unlock()
-		if slow {
-			s.end(ReasonSlowConsumer, nil, nil)
-			return ErrClosed
-		}
-		return nil
-	}
-	res := s.out.push(f) // under the lock: nothing follows the end of a membership
-	s.mu.Unlock()
-	switch res {
-	case pushWake:
-		s.pool.flush(&s.outlet)
-	case pushSlow:
-		s.end(ReasonSlowConsumer, nil, nil)
-		return ErrClosed
-	case pushClosed:
-		return ErrClosed
-	}
-	return nil
-}
-
 func (s *session) subscribe(ctx context.Context, topic string) error {
 	in := inbound{op: opJoin, topic: topic}
 	ch, e := s.channelFor(in)
@@ -105,7 +55,7 @@ func (s *session) subscribe(ctx context.Context, topic string) error {
 func (s *session) unsubscribe(topic string, why *Error) error {
 	ch := s.find(topic)
 	if why == nil {
-		why = &Error{Code: string(ReasonDisconnected), Text: "Unsubscribed by the server", Retry: RetryNever}
+		why = errUnsubscribed
 	}
 	if ch == nil || topic == globalTopic || !ch.expel(why) {
 		return fmt.Errorf("%w: %q", ErrNotJoined, topic)

@@ -17,7 +17,7 @@ func (*counting) ended(Reason)           {}
 func TestOnlyTheFirstMessageAfterQuietIsHandledElsewhere(t *testing.T) {
 	s := newQuietServer(t)
 	near, far := tcpPair(t)
-	c := newConn(s.node, &upgraded{nc: near}, envelopeCodec{}, "/", "")
+	c := newConn(s.node, s.main.terms, &upgraded{nc: near}, envelopeCodec{}, "/", "")
 	messages := new(counting)
 	c.to = messages
 	say := func() {

@@ -12,6 +12,10 @@ type Message struct {
 	Event string          // for example "message"; in a join function "subscribe", or "auth" after a refresh
 	Data  json.RawMessage // the JSON the client sent, "null" if none; the handler's to keep
 
+	// Binary is the payload of a message of bytes, nil for any other; the
+	// handler's to keep.
+	Binary []byte
+
 	params Params
 	reply  *Reply
 }
@@ -59,6 +63,8 @@ func (m Message) Later() *Reply {
 // JSON like any []byte, a base64 string, and that is what clients of the other
 // protocols get.
 type Binary []byte
+
+func isBinary(payload any) bool { _, ok := payload.(Binary); return ok }
 
 // Params are the parameters of a topic's name in the order of the pattern.
 type Params []Param

@@ -16,6 +16,7 @@ import (
 type Mount struct {
 	node    *node
 	gate    *gate
+	terms   *terms
 	to      func(*conn) receiver // what a connection's messages are for
 	codecs  []codec              // the first is for clients that ask for none
 	plain   bool                 // refusals are plain HTTP
@@ -215,23 +216,33 @@ type handshake struct {
 // An identity of nil without an error means that the token is to come in a
 // message.
 func (h *handshake) admit(bearer string) (*Identity, error) {
-	n := h.m.node
 	present, err := h.m.gate.origins.check(h.r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ReasonOriginNotAllowed, err)
 	}
-	if v := n.limits.admit(h.addr, time.Now()); !v.ok {
-		n.metrics.limited.WithLabelValues(v.scope, "refuse").Inc()
-		return nil, fmt.Errorf("%w: limit per %s", v.reason(), v.scope)
-	} else if v.warned {
-		n.metrics.limited.WithLabelValues(v.scope, "warn").Inc()
-		n.log.Warn("realtime: over the limit, warn-only", "remote", h.addr, "limit", v.scope)
+	if err := h.withinLimits(); err != nil {
+		return nil, err
 	}
 	cred, err := credentialRules{h.m.sources, h.m.cookie}.find(h.r, bearer, present)
 	if err != nil {
 		return nil, err
 	}
 	return h.identify(cred)
+}
+
+// withinLimits holds a handshake against the limits on connects.
+func (h *handshake) withinLimits() error {
+	n := h.m.node
+	v := n.limits.admit(h.addr, time.Now())
+	switch {
+	case !v.ok:
+		n.metrics.limited.WithLabelValues(v.scope, "refuse").Inc()
+		return fmt.Errorf("%w: limit per %s", v.reason(), v.scope)
+	case v.warned:
+		n.metrics.limited.WithLabelValues(v.scope, "warn").Inc()
+		n.log.Warn("realtime: over the limit, warn-only", "remote", h.addr, "limit", v.scope)
+	}
+	return nil
 }
 
 func (h *handshake) identify(cred credential) (*Identity, error) {
@@ -293,7 +304,7 @@ func (h *handshake) upgrade() *conn {
 		n.log.Error("realtime: handshake", "remote", h.addr, "error", err)
 		return nil
 	}
-	c := newConn(n, up, h.enc, h.r.URL.Path, h.addr)
+	c := newConn(n, h.m.terms, up, h.enc, h.r.URL.Path, h.addr)
 	c.to = h.m.to(c)
 	if !n.add(&c.Client) {
 		h.turnAway(c)
@@ -310,12 +321,7 @@ const maxRefusing = 1024
 // cannot see an HTTP status; or answers with one.
 func (h *handshake) refuse(err error) {
 	n := h.m.node
-	reason, why := refusalOf(err)
-	h.m.count(string(reason))
-	if h.m.gate.noAuth {
-		err = fmt.Errorf("%w; no authenticator is configured: use WithJWT, WithAuth or Anonymous", err)
-	}
-	n.log.Warn("realtime: handshake refused", "remote", h.addr, "url", maskURL(h.r.URL), "reason", string(reason), "error", err)
+	reason, why := h.note(err)
 	if h.m.plain || n.refusing.Load() >= maxRefusing {
 		h.refusePlain(reason, why)
 		return
@@ -331,6 +337,17 @@ func (h *handshake) refuse(err error) {
 		defer n.refusing.Add(-1)
 		c.serve()
 	}()
+}
+
+// note counts and logs a refusal, and says what it means.
+func (h *handshake) note(err error) (Reason, *Error) {
+	reason, why := refusalOf(err)
+	h.m.count(string(reason))
+	if h.m.gate.noAuth {
+		err = fmt.Errorf("%w; no authenticator is configured: use WithJWT, WithAuth or Anonymous", err)
+	}
+	h.m.node.log.Warn("realtime: handshake refused", "remote", h.addr, "url", maskURL(h.r.URL), "reason", string(reason), "error", err)
+	return reason, why
 }
 
 func (h *handshake) refusePlain(reason Reason, why *Error) {

@@ -31,6 +31,9 @@ type origin struct{ scheme, host, port string }
 //   - "https://*.example.com": each "*" is exactly one label, so neither
 //     example.com itself nor a.b.example.com
 //   - "http://localhost:*": any port
+//   - "//example.com", "//example.com:81", "//*.example.com": Phoenix's forms, any
+//     scheme, and any port if none is given; here "*." is any number of labels,
+//     none included
 //   - "*": any origin but "null"
 //   - "null": pages without an origin, as sandboxed frames and local files are
 //
@@ -45,7 +48,7 @@ func newOrigins(allowed []string) (*origins, error) {
 		case "null":
 			o.null = true
 		default:
-			parsed, err := parseOrigin(entry, true)
+			parsed, err := parseEntry(entry)
 			if err != nil {
 				return nil, fmt.Errorf("realtime: origin %s: %w", loggable(entry), err)
 			}
@@ -119,6 +122,11 @@ func (page origin) servedBy(r *http.Request) bool {
 // matches reports whether page is the entry, or one that the entry's wildcards
 // stand for.
 func (entry origin) matches(page origin) bool {
+	if entry.scheme == "" {
+		within, wild := strings.CutPrefix(entry.host, "*.")
+		return (entry.port == "" || entry.port == page.port) &&
+			(page.host == within || wild && strings.HasSuffix(page.host, "."+within))
+	}
 	if entry.scheme != page.scheme || entry.port != page.port && entry.port != "*" {
 		return false
 	}
@@ -153,6 +161,19 @@ func defaultPort(scheme string) string {
 		return "443"
 	}
 	return "" // the schemes of apps and extensions have no ports
+}
+
+// parseEntry reads an entry of a list. Phoenix's forms have no scheme.
+func parseEntry(s string) (origin, error) {
+	if !strings.HasPrefix(s, "//") {
+		return parseOrigin(s, true)
+	}
+	entry, err := parseOrigin("any:"+s, true)
+	if within := strings.TrimPrefix(entry.host, "*."); err == nil && strings.Contains(within, "*") {
+		return origin{}, errors.New(`after // only the first label may be "*"`)
+	}
+	entry.scheme = ""
+	return entry, err
 }
 
 // parseOrigin reads scheme://host or scheme://host:port and nothing beyond. It

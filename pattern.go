@@ -10,16 +10,17 @@ import (
 // [Server.Topic] and set up before the server serves.
 type Pattern struct {
 	template
-	handlers map[string]*handling
-	fallback *handling
-	join     *handling
-	left     func(c *Client, topic string, why Reason)
-	keep     Retention
-	policy   Policy
-	count    *topicCounters
-	rules    *rules   // what queues know of its topics
-	kindred  *kindred // what its topics share
-	metrics  *metrics
+	handlers   map[string]*handling
+	intercepts map[string]*handling
+	fallback   *handling
+	join       *handling
+	left       func(c *Client, topic string, why Reason)
+	keep       Retention
+	policy     Policy
+	count      *topicCounters
+	rules      *rules   // what queues know of its topics
+	kindred    *kindred // what its topics share
+	metrics    *metrics
 }
 
 // topicCounters are the metrics of one pattern, looked up once.
@@ -163,6 +164,38 @@ func (p *Pattern) handle(event string, h Handler) error {
 		return fmt.Errorf("handled twice")
 	}
 	p.handlers[event] = p.handling(event, h)
+	return nil
+}
+
+// Intercept has h see each published event of that name before a member does, once
+// for every member: what h returns is pushed to that member in the event's place,
+// nothing if it returns [Nothing] or an error, which is logged; [ErrStop] and
+// [ErrCrash] end the membership. h takes its turn among the member's handlers, so what
+// it pushes comes behind what they answer, and costs a call for every member where
+// a published event costs none. It must be called before the server serves, panics
+// as Handle does, and excludes [History]: what was kept would pass it by.
+func (p *Pattern) Intercept(event string, h Handler) {
+	if err := p.intercept(event, h); err != nil {
+		panic(fmt.Sprintf("realtime: topic %q: Intercept(%q): %v", p.text, event, err))
+	}
+}
+
+func (p *Pattern) intercept(event string, h Handler) error {
+	if err := checkName(event, maxEventBytes); err != nil {
+		return err
+	}
+	switch {
+	case h == nil:
+		return fmt.Errorf("no handler")
+	case p.intercepts[event] != nil:
+		return fmt.Errorf("intercepted twice")
+	case p.keep.Keeps():
+		return fmt.Errorf("a topic with History cannot intercept")
+	}
+	if p.intercepts == nil {
+		p.intercepts = map[string]*handling{}
+	}
+	p.intercepts[event] = p.handling(event, h)
 	return nil
 }
 

@@ -27,7 +27,7 @@ const phoenixTopic = "phoenix"
 // 1007, everything else that cannot be decoded with 1011 (section 2.5).
 const codeInvalidUTF8 = "invalid_utf8"
 
-// codeCrash is the error of a membership that a panic has ended.
+// codeCrash is the error of a join function that has panicked.
 const codeCrash = "crash"
 
 // noRef is the JSON text of a join_ref or ref that is not there.
@@ -151,7 +151,7 @@ func phoenixHeadOf(m *outbound) (phoenixHead, bool) {
 		return phoenixHead{ref: m.ref, topic: phoenixTopic, event: phoenixReply}, true
 	case kindLeft:
 		// Clients of V1 see no join_ref: they tell the end of an older join by the ref.
-		if m.err != nil && m.err.Code == codeCrash {
+		if crashed(m.err) {
 			return phoenixHead{m.joinRef, m.joinRef, m.topic, phoenixError}, true
 		}
 		return phoenixHead{m.joinRef, m.joinRef, m.topic, phoenixClose}, true
@@ -160,6 +160,10 @@ func phoenixHeadOf(m *outbound) (phoenixHead, bool) {
 	}
 	return phoenixHead{}, false
 }
+
+// crashed reports whether a membership has ended for a fault of the server's, so
+// that the client should join again.
+func crashed(e *Error) bool { return e != nil && e.Code == string(ReasonInternal) }
 
 // appendRef appends a ref, which is JSON already.
 func appendRef(dst []byte, ref string) []byte {
@@ -183,7 +187,7 @@ func appendPhoenixPayload(dst []byte, m *outbound) []byte {
 		dst = append(dst, `{"status":"error","response":`...)
 		dst = appendPhoenixError(dst, m.err)
 	case kindLeft:
-		if m.err != nil && m.err.Code == codeCrash {
+		if crashed(m.err) {
 			return append(dst, `{"reason":"channel_crash"}`...)
 		}
 		return append(dst, "{}"...)

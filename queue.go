@@ -152,6 +152,19 @@ func (q *queue) push(f *frame) pushed {
 	return q.wakeLocked()
 }
 
+// pushAll queues frames one after the other. The first that is not queued ends it
+// and is the result.
+func (q *queue) pushAll(frames []*frame) (res pushed) {
+	for _, f := range frames {
+		one := q.push(f)
+		if one > pushWake {
+			return one
+		}
+		res = max(res, one)
+	}
+	return res
+}
+
 // finish queues frames that no bound stops and refuses everything after them. It
 // reports whether the caller must flush; ok is false when the queue was ending
 // already.

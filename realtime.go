@@ -98,7 +98,7 @@ func (c *config) build() (*Server, error) {
 		return nil, fmt.Errorf("WithMetrics: %w", err)
 	}
 	s := &Server{node: n, registerer: c.registerer}
-	s.main = &Mount{node: n, gate: g, to: newSession, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
+	s.main = &Mount{node: n, gate: g, terms: &terms{channels: c.channels}, to: newSession, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
 	return s, nil
 }
 
@@ -118,7 +118,8 @@ func refuseAll(*http.Request, string) (*Identity, error) { return nil, ReasonUna
 
 // Topic declares the topics whose names match pattern, such as "chat:{room}":
 // segments between colons, of which {name} stands for any one and a last
-// {name...} for all the rest, colons included. A name that several patterns match
+// {name...} for all the rest, colons included; or, as in Phoenix, a * at the end for
+// whatever follows, which may be nothing and is the parameter "*". A name that several patterns match
 // belongs to the first that was declared. Only declared topics can be joined and
 // published to; "global", which every connection is in, is declared without
 // options unless the host does it.
@@ -198,7 +199,7 @@ func (s *Server) Publish(ctx context.Context, topic, event string, payload any, 
 	if err != nil {
 		return err
 	}
-	e := &Event{Topic: topic, Name: event, Data: data}
+	e := &Event{Topic: topic, Name: event, Data: data, Binary: isBinary(payload)}
 	for _, o := range opts {
 		o(e)
 	}
@@ -214,9 +215,12 @@ func (s *Server) Push(to Target, topic, event string, payload any) (int, error) 
 	if err != nil {
 		return 0, err
 	}
+	if !isBinary(payload) {
+		payload = data // encoded once
+	}
 	n := 0
 	for _, c := range s.node.meant(to) {
-		switch err := c.Push(topic, event, data); {
+		switch err := c.Push(topic, event, payload); {
 		case err == nil:
 			n++
 		case !errors.Is(err, ErrNotJoined) && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotSupported):

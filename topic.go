@@ -131,6 +131,20 @@ func (d *delivery) wakeLocked(c *Client) {
 	d.n++
 }
 
+// present has every member's own handler see e first, if the host wants that of
+// events of e's name.
+func (t *topic) present(e *Event) {
+	if t.pattern.intercepts[e.Name] == nil {
+		t.deliver(e)
+		return
+	}
+	for _, c := range t.clients() {
+		if c.id != e.Except {
+			c.link.offer(e)
+		}
+	}
+}
+
 // advanceLocked notes the position of a new event. Cursors are of one epoch.
 func (t *topic) advanceLocked(p Position) {
 	if p.Epoch != t.last.Epoch {

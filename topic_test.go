@@ -437,7 +437,7 @@ func TestJoinWhoseAnswerFindsNoRoomEndsTheConnection(t *testing.T) {
 	p := s.Topic("room:{id}")
 	server, client := tcpPair(t)
 	defer client.Close()
-	c := &conn{node: s.node}
+	c := &conn{node: s.node, terms: s.main.terms}
 	c.id, c.link, c.enc, c.pool = "c", c, envelopeCodec{}, s.node.pool
 	c.out.bounds = &s.node.bounds
 	c.open(&upgraded{nc: server}, 1<<16)
@@ -445,11 +445,11 @@ func TestJoinWhoseAnswerFindsNoRoomEndsTheConnection(t *testing.T) {
 	c.out.push(textFrame('a', 10))
 	c.out.push(textFrame('b', 10)) // replies have as much room again
 	ch := newChannel(&session{conn: c}, "room:1", p, nil)
-	if err := ch.join(task{}); err != nil {
+	if err := ch.join(task{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if c.reason != ReasonSlowConsumer {
 		t.Errorf("the connection ended as %q, want slow_consumer", c.reason)
 	}
-	ch.leave(c.reason, nil)
+	ch.leave(c.reason)
 }
