@@ -135,6 +135,41 @@ func TestScanObjectRefusesWhatIsNotOneObject(t *testing.T) {
 	}
 }
 
+func TestScanArrayYieldsRawElements(t *testing.T) {
+	text := " [ 1 ,\n[ 2 , {} ],\"a\\u0041\", null,{\"b\" : 1}] "
+	elements := scanArray([]byte(text), 3)
+	for i, want := range []string{"1", "[ 2 , {} ]", `"a\u0041"`, "null", `{"b" : 1}`} {
+		if !elements.next() || string(elements.value) != want {
+			t.Errorf("element %d: got %q, want %q", i, elements.value, want)
+		}
+		if cap(elements.value) != len(elements.value) {
+			t.Errorf("element %d: an append to it would write over the text behind it", i)
+		}
+		if elements.complete() {
+			t.Errorf("element %d: complete before the end", i)
+		}
+	}
+	for range 2 { // the second call changes nothing
+		if elements.next() || !elements.complete() {
+			t.Error("the end was not recognized")
+		}
+	}
+}
+
+func TestScanArrayRefusesWhatIsNotOneArray(t *testing.T) {
+	for _, text := range []string{
+		``, ` `, `null`, `1`, `"[]"`, `{}`, `{"a":[]}`, `[`, `]`, `[][]`, `[] x`, `[]}`, "\ufeff[]", `[1,]`, `[,1]`, `[,]`, `[1 2]`, `[1,2`, `[1,`, `[1:2]`, `["a":1]`,
+		`[01]`, `[[}]`, `[1]]`, `[a]`, `[[[]]]`, `[{"a":[]}]`,
+	} {
+		elements := scanArray([]byte(text), 2)
+		for elements.next() {
+		}
+		if elements.complete() {
+			t.Errorf("%q: accepted", text)
+		}
+	}
+}
+
 func TestUnquoteNoticesLoneSurrogates(t *testing.T) {
 	for _, c := range []struct {
 		text, want string
@@ -225,6 +260,7 @@ func FuzzScannerAgreesWithEncodingJSON(f *testing.F) {
 		}
 		if want {
 			sameFields(t, text)
+			sameElements(t, text)
 		}
 	})
 }
@@ -286,6 +322,23 @@ func sameFields(t *testing.T, text []byte) {
 		if !bytes.Equal(got[key], value) {
 			t.Fatalf("%q: key %q: got %q, want %q", text, key, got[key], value)
 		}
+	}
+}
+
+// sameElements compares the scanner's elements of valid JSON with encoding/json's.
+func sameElements(t *testing.T, text []byte) {
+	t.Helper()
+	var want []json.RawMessage
+	isAnArray := json.Unmarshal(text, &want) == nil && want != nil
+	elements := scanArray(text, maxHostNesting)
+	n := 0
+	for ; elements.next(); n++ {
+		if isAnArray && (n >= len(want) || !bytes.Equal(elements.value, want[n])) {
+			t.Fatalf("%q: element %d: got %q, want %q", text, n, elements.value, want)
+		}
+	}
+	if elements.complete() != isAnArray || isAnArray && n != len(want) {
+		t.Fatalf("%q: got %d elements, complete %v, want %d, %v", text, n, elements.complete(), len(want), isAnArray)
 	}
 }
 
