@@ -153,8 +153,8 @@ func bytesOfRef(ref string) string {
 	return ref[1 : len(ref)-1]
 }
 
-// appendPhoenixBytes appends m as a frame of kind 0, 1 or 2. It reports false,
-// and appends nothing, if m cannot be one.
+// appendPhoenixBytes appends m as a frame of kind 0, 1 or 2. It reports false if m
+// cannot be one; what it returns then is of no use, as below.
 func appendPhoenixBytes(dst []byte, m *outbound) ([]byte, bool) {
 	switch {
 	case m.kind == kindEvent && m.joinRef == "":
@@ -180,7 +180,7 @@ func appendBytes(dst []byte, kind byte, data json.RawMessage, fields ...string) 
 	for _, f := range fields {
 		frame = append(frame, f...)
 	}
-	return appendDecoded(frame, len(dst), data)
+	return appendDecoded(frame, data)
 }
 
 // appendSupabaseBytes appends an event as a frame of kind 4, without metadata.
@@ -192,21 +192,18 @@ func appendSupabaseBytes(dst []byte, m *outbound) ([]byte, bool) {
 	frame := append(dst, bytesUserDelivery, byte(len(m.topic)), byte(len(m.event)), 0, encodingBytes)
 	frame = append(frame, m.topic...)
 	frame = append(frame, m.event...)
-	return appendDecoded(frame, len(dst), m.data)
+	return appendDecoded(frame, m.data)
 }
 
 // appendDecoded appends the bytes that data is the base64 string of, null being
-// none. If it is no such string, what stands in dst from before on is dropped.
-func appendDecoded(dst []byte, before int, data json.RawMessage) ([]byte, bool) {
+// none. It reports false if data is no such string.
+func appendDecoded(dst []byte, data json.RawMessage) ([]byte, bool) {
 	if len(data) == 0 || isNull(data) {
 		return dst, true
 	}
 	if !isString(data) {
-		return dst[:before], false
+		return dst, false
 	}
 	frame, err := base64.StdEncoding.AppendDecode(dst, data[1:len(data)-1])
-	if err != nil {
-		return dst[:before], false
-	}
-	return frame, true
+	return frame, err == nil
 }

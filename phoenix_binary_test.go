@@ -47,7 +47,8 @@ func TestFramesOfBytesAreDecoded(t *testing.T) {
 			inbound{topic: "t", event: "broadcast", joinRef: "null", ref: "null", data: rawJSON(`{"type":"broadcast","event":"","meta":{}}`), binary: []byte{}}},
 	} {
 		for _, codec := range []codec{phoenixV2{}, supabaseV2{}} {
-			frame := hexBytes(t, c.frame)
+			frame := append(hexBytes(t, c.frame), "behind"...)
+			frame = frame[:len(frame)-len("behind")]
 			got, err := codec.decode(frame, true)
 			if err != nil {
 				t.Errorf("%s: %v", c.frame, err)
