@@ -35,6 +35,7 @@ type channel struct {
 	box     []task    // what waits; at most settings.mailbox from the client
 	running bool      // a goroutine is at work
 	joining bool      // the join function runs
+	coming  *member   // while that can be tracked, and joining
 	leaving bool      // the client's last word about the membership was to end it
 	held    []*frame
 }

@@ -78,5 +78,50 @@ func (t *topic) check() error {
 			return fmt.Errorf("topic %s: member %d is astray", t.name, i)
 		}
 	}
+	if r, ok := t.presence.(*rollCall); ok {
+		return r.checkLocked()
+	}
 	return nil
+}
+
+// checkLocked returns what is wrong with a roster: every entry must be one of a
+// member's, and the sums right.
+func (r *rollCall) checkLocked() error {
+	tracked := map[*entry]bool{}
+	for m := range r.topic.members.all() {
+		for _, e := range m.present.entries {
+			tracked[e] = true
+		}
+	}
+	metas, bytes := 0, 0
+	for i, p := range r.order {
+		if r.people[p.key] != p || p.at != i || len(p.metas) == 0 {
+			return fmt.Errorf("topic %s: %q is astray in the roster", r.topic.name, p.key)
+		}
+		bytes += len(p.key)
+		for _, e := range p.metas {
+			if metas, bytes = metas+1, bytes+len(e.text); !tracked[e] || e.gone {
+				return fmt.Errorf("topic %s: a ghost of %q", r.topic.name, p.key)
+			}
+		}
+	}
+	if metas != len(tracked) || metas != r.metas || bytes != r.bytes || len(r.people) != len(r.order) {
+		return fmt.Errorf("topic %s: %d entries of %d bytes are present, %d tracked, counted %d of %d bytes",
+			r.topic.name, metas, bytes, len(tracked), r.metas, r.bytes)
+	}
+	return nil
+}
+
+// presences returns how many entries the rosters of all topics hold.
+func (h *hub) presences() (n int) {
+	for i := range h.shards {
+		for _, t := range h.shards[i].list() {
+			if r, ok := t.presence.(*rollCall); ok {
+				t.mu.Lock()
+				n += r.metas
+				t.mu.Unlock()
+			}
+		}
+	}
+	return n
 }

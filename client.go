@@ -34,6 +34,9 @@ type link interface {
 	// offer has the topic's interceptor see e. It does not block.
 	offer(e *Event)
 
+	// present changes what the client has tracked in topic.
+	present(what tracking, topic, key string, meta any) error
+
 	// post pushes m, whose topic the client must be in.
 	post(m *outbound) error
 

@@ -538,6 +538,8 @@ func (c *conn) subscribe(context.Context, string) error { return ErrNotSupported
 
 func (c *conn) unsubscribe(string, *Error) error { return ErrNotJoined }
 
+func (c *conn) present(tracking, string, string, any) error { return ErrNotJoined }
+
 func (c *conn) disconnect(reason Reason, why *Error, cause error) { c.end(reason, why, cause) }
 
 // connContext is a context that ends with its connection. It costs nothing until

@@ -165,7 +165,10 @@ func (s *session) entered() {
 	s.mu.Lock()
 	s.channels = append(s.channels, ch)
 	s.mu.Unlock()
-	err := s.node.hub.join(s.Context(), p, globalTopic, m, nil, func(joined) {})
+	err := ch.attend(m)
+	if err == nil {
+		err = s.node.hub.join(s.Context(), p, globalTopic, m, nil, func(joined) {})
+	}
 	if err != nil {
 		s.end(ReasonInternal, nil, err)
 		return

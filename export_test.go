@@ -34,6 +34,7 @@ func (s *Server) Check() error {
 	}{
 		{"topics", sum(n.metrics.topics), float64(topics)},
 		{"members", sum(n.metrics.members), float64(members)},
+		{"presences", sum(n.metrics.presences), float64(n.hub.presences())},
 		{"connections", sum(n.metrics.connections), float64(conns)},
 		{"seats", float64(n.seats.count()), float64(conns)},
 	} {

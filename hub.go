@@ -20,6 +20,8 @@ type hub struct {
 	broker  Broker
 	pool    *flushPool
 	metrics *metrics
+	wheel   *wheel // for the ticks of presence
+	refs    *refs
 	seed    maphash.Seed
 	shards  [256]hubShard
 
@@ -34,7 +36,7 @@ type hubShard struct {
 }
 
 func newHub(b Broker, p *flushPool, m *metrics) *hub {
-	h := &hub{broker: b, pool: p, metrics: m, seed: maphash.MakeSeed()}
+	h := &hub{broker: b, pool: p, metrics: m, refs: newRefs(), seed: maphash.MakeSeed()}
 	for i := range h.shards {
 		h.shards[i].topics = map[string]*topic{}
 	}
@@ -77,6 +79,7 @@ func (h *hub) counters(p *Pattern) *topicCounters {
 		joined:     h.metrics.joins.WithLabelValues(p.text, "ok"),
 		recoveries: map[Recovery]counter{},
 		behind:     h.metrics.recoveries.WithLabelValues("gap"),
+		notices:    h.metrics.notices.WithLabelValues(p.text),
 	}
 	for _, r := range []Recovery{RecoveryFresh, RecoveryComplete, RecoveryReplayed, RecoveryReload} {
 		c.recoveries[r] = h.metrics.recoveries.WithLabelValues(string(r))
@@ -162,6 +165,9 @@ func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
 	if t = s.topics[name]; t == nil {
 		t = &topic{stream: stream{name, p.rules}, kindred: p.kindred}
 		t.opening.Store(&opening{done: make(chan struct{})})
+		if p.presence != nil {
+			t.presence = &rollCall{topic: t, rules: p.presence, wheel: h.wheel, refs: h.refs, gauge: h.metrics.presences}
+		}
 		s.topics[name] = t
 		h.metrics.topics.Inc()
 		created = true
@@ -238,6 +244,9 @@ func (h *hub) release(t *topic) {
 		h.metrics.topics.Dec()
 	}
 	s.mu.Unlock()
+	if last && t.presence != nil {
+		t.presence.close()
+	}
 	if last && t.stop != nil {
 		t.stop()
 	}

@@ -15,7 +15,10 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 		return errAlready
 	}
 	m := &member{client: &s.Client}
-	ch.startJoin(refs)
+	if refs != nil && ch.pattern.presence != nil {
+		m.present = &attendee{joinRef: refs.push}
+	}
+	ch.startJoin(m, refs)
 	defer ch.endJoin()
 	var response any
 	if t.kind != taskAdmit && ch.pattern.join != nil {
@@ -26,6 +29,9 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	}
 	data, err := marshal(response)
 	if err != nil {
+		return err
+	}
+	if err := ch.attend(m); err != nil {
 		return err
 	}
 	res := pushQueued
@@ -61,10 +67,10 @@ func (ch *channel) admit(m *outbound, last []*frame) pushed {
 	return ch.session.out.pushAll(last)
 }
 
-func (ch *channel) startJoin(refs *joinRefs) {
+func (ch *channel) startJoin(m *member, refs *joinRefs) {
 	ch.session.mu.Lock()
 	defer ch.session.mu.Unlock()
-	ch.joining, ch.refs = true, refs
+	ch.joining, ch.refs, ch.coming = true, refs, m
 }
 
 // endJoin sends what was pushed during the join: after its answer, or not at all
@@ -79,7 +85,7 @@ func (ch *channel) endJoin() {
 			wake, slow = wake || res == pushWake, slow || res == pushSlow
 		}
 	}
-	ch.joining, ch.held = false, nil
+	ch.joining, ch.coming, ch.held = false, nil, nil
 	s.mu.Unlock()
 	if wake {
 		s.pool.flush(&s.outlet)

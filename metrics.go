@@ -32,6 +32,8 @@ type metrics struct {
 	limited       *prometheus.CounterVec // by scope, action
 	topics        prometheus.Gauge
 	members       prometheus.Gauge
+	presences     prometheus.Gauge
+	notices       *prometheus.CounterVec // by pattern
 	asks          *prometheus.CounterVec // by outcome
 	tokens        *prometheus.CounterVec // by source, outcome
 	brokerUp      prometheus.Gauge
@@ -84,6 +86,8 @@ func newMetrics() *metrics {
 		limited:       counters("rate_limited_total", "Messages and handshakes over a limit, by limit and what was done: soft, close, refuse, warn.", "scope", "action"),
 		topics:        gauge("topics", "Topics with at least one member."),
 		members:       gauge("members", "Memberships."),
+		presences:     gauge("presences", "Metas that clients have tracked in topics with presence."),
+		notices:       counters("presence_notices_total", "Messages made for the members of a topic to tell them of presence: diffs, counts, lists.", "pattern"),
 		asks:          counters("asks_total", "Answers awaited from clients, by outcome.", "outcome"),
 		tokens:        counters("tokens_total", "Tokens checked, by source and outcome.", "source", "outcome"),
 		brokerUp:      gauge("broker_up", "1 while the broker answers."),
@@ -158,7 +162,7 @@ func (m *metrics) unregister(r prometheus.Registerer) {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.connections, m.handshakes, m.closes, m.messagesIn, m.bytesIn, m.invalid,
 		m.framesOut, m.bytesOut, m.writes, m.published, m.deliveries, m.drops, m.queueDepth, m.handlers,
-		m.handlerErrors, m.joins, m.recoveries, m.publishWrite, m.roundTrip, m.limited, m.topics, m.members,
+		m.handlerErrors, m.joins, m.recoveries, m.publishWrite, m.roundTrip, m.limited, m.topics, m.members, m.presences, m.notices,
 		m.asks, m.tokens, m.brokerUp, m.brokerErrors, m.connTime}
 }
 

@@ -73,7 +73,7 @@ var labelSets = map[string]string{
 	"joins_total": "outcome pattern", "recoveries_total": "outcome", "publish_write_seconds": "",
 	"round_trip_seconds": "", "rate_limited_total": "action scope", "topics": "", "members": "",
 	"asks_total": "outcome", "tokens_total": "outcome source", "broker_up": "", "broker_errors_total": "",
-	"connection_seconds": "",
+	"connection_seconds": "", "presences": "", "presence_notices_total": "pattern",
 }
 
 func TestMetricsHaveFixedNamesAndLabels(t *testing.T) {

@@ -17,10 +17,18 @@ type Pattern struct {
 	left       func(c *Client, topic string, why Reason)
 	keep       Retention
 	policy     Policy
+	presence   *presenceRules // nil without Presence
 	count      *topicCounters
 	rules      *rules   // what queues know of its topics
 	kindred    *kindred // what its topics share
 	metrics    *metrics
+}
+
+// presenceRules are what [Presence] sets.
+type presenceRules struct {
+	tick  time.Duration
+	limit int // keys; with more the members are counted only
+	of    func(c *Client, topic string) (key string, meta any)
 }
 
 // topicCounters are the metrics of one pattern, looked up once.
@@ -29,6 +37,7 @@ type topicCounters struct {
 	joined                counter
 	recoveries            map[Recovery]counter
 	behind                counter // gaps because a member fell behind the history
+	notices               counter
 }
 
 // kindred is what all topics of one pattern share on one node.

@@ -12,8 +12,6 @@ import (
 	"unicode/utf8"
 )
 
-var crashed = &Error{Code: "crash", Text: "t"}
-
 // phoenixOutbounds has what goes out as it stands on the wire, "" for nothing. What
 // starts neither with [ nor with { is a frame of bytes.
 var phoenixOutbounds = []struct {
@@ -37,7 +35,7 @@ var phoenixOutbounds = []struct {
 	{"heartbeat reply", outbound{kind: kindPong, topic: "x", joinRef: `"1"`, ref: `"9"`, data: rawJSON(`{"a":1}`)},
 		`{"topic":"phoenix","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"9"}`,
 		`[null,"9","phoenix","phx_reply",{"status":"ok","response":{}}]`, "="},
-	{"channel crashed", outbound{kind: kindLeft, topic: "room:1", joinRef: `"3"`, ref: `"22"`, err: crashed},
+	{"channel crashed", outbound{kind: kindLeft, topic: "room:1", joinRef: `"3"`, ref: `"22"`, err: ReasonInternal.asError()},
 		`{"topic":"room:1","event":"phx_error","payload":{"reason":"channel_crash"},"ref":"3"}`,
 		`["3","3","room:1","phx_error",{"reason":"channel_crash"}]`, "="},
 	{"channel closed", outbound{kind: kindLeft, topic: "room:1", joinRef: `"3"`, ref: `"22"`},
@@ -47,7 +45,7 @@ var phoenixOutbounds = []struct {
 		`{"topic":"room:1","event":"phx_close","payload":{},"ref":"3"}`,
 		`["3","3","room:1","phx_close",{}]`, "="},
 	// Section 2.4.
-	{"crash of a join without join_ref", outbound{kind: kindLeft, topic: "t", joinRef: "null", err: crashed},
+	{"crash of a join without join_ref", outbound{kind: kindLeft, topic: "t", joinRef: "null", err: ReasonInternal.asError()},
 		`{"topic":"t","event":"phx_error","payload":{"reason":"channel_crash"},"ref":null}`, `[null,null,"t","phx_error",{"reason":"channel_crash"}]`, "="},
 	{"close without any ref", outbound{kind: kindLeft, topic: "t"},
 		`{"topic":"t","event":"phx_close","payload":{},"ref":null}`, `[null,null,"t","phx_close",{}]`, "="},
@@ -62,7 +60,7 @@ var phoenixOutbounds = []struct {
 	{"too many channels", outbound{kind: kindRefused, topic: "t", joinRef: `"5"`, ref: `"6"`, err: &Error{Code: CodeTooManyChannels, Text: "t"}},
 		`{"topic":"t","event":"phx_reply","payload":{"status":"error","response":{"reason":"too many channels joined"}},"ref":"6"}`,
 		`["5","6","t","phx_reply",{"status":"error","response":{"reason":"too many channels joined"}}]`, "="},
-	{"join crashed", outbound{kind: kindRefused, topic: "t", joinRef: `"5"`, ref: `"6"`, err: crashed},
+	{"join crashed", outbound{kind: kindRefused, topic: "t", joinRef: `"5"`, ref: `"6"`, err: errJoinCrashed},
 		`{"topic":"t","event":"phx_reply","payload":{"status":"error","response":{"reason":"join crashed"}},"ref":"6"}`,
 		`["5","6","t","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]`, "="},
 	{"refused by a join function", outbound{kind: kindRefused, topic: "t", joinRef: `"5"`, ref: `"6"`, err: &Error{Code: "forbidden", Text: "Not \"yours\""}},
@@ -137,8 +135,6 @@ var phoenixOutbounds = []struct {
 		`{"topic":"t","event":"phx_reply","payload":{"status":"error","response":{"reason":"binary payload"}},"ref":1}`,
 		`[null,1,"t","phx_reply",{"status":"error","response":{"reason":"binary payload"}}]`, "="},
 }
-
-var phoenixCodecs = []codec{phoenixV1{}, phoenixV2{}, supabaseV2{}}
 
 func TestPhoenixEncodesEveryKind(t *testing.T) {
 	seen := map[kind]bool{}

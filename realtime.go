@@ -93,6 +93,7 @@ func (c *config) build() (*Server, error) {
 		n.pool.workers = c.writers
 	}
 	n.hub = newHub(c.broker, n.pool, n.metrics)
+	n.hub.wheel = n.wheel
 	n.seats = newSeats[*Client](c.perServer, c.perUser, c.newest)
 	if err := n.metrics.register(c.registerer); err != nil {
 		return nil, fmt.Errorf("WithMetrics: %w", err)

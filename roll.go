@@ -1,5 +1,7 @@
 package realtime
 
+import "iter"
+
 // rollBlock is how many entries a block of a roll has: 8 KiB of pointers, which are
 // allocated or copied in a microsecond or two.
 const rollBlock = 1024
@@ -24,6 +26,19 @@ func (r *roll[T]) block(i int) []T {
 		return r.full[i]
 	}
 	return r.tail
+}
+
+// all iterates over the entries, which must not change meanwhile.
+func (r *roll[T]) all() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for i := range r.blocks() {
+			for _, v := range r.block(i) {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // add appends v and returns its index.

@@ -17,6 +17,8 @@ type topic struct {
 	opening atomic.Pointer[opening] // nil when the subscription stands
 	refs    int                     // guarded by the hub's shard
 
+	presence attendance // nil without Presence; set by the hub, never changed
+
 	mu      sync.Mutex // guards the following
 	members roll[*member]
 	last    Position             // of the newest delivered event
@@ -29,8 +31,22 @@ type opening struct {
 	err  error         // why it failed; set before done is closed
 }
 
-// member is one connection's membership in one topic: 32 bytes, two to a line of
-// the processor's caches.
+// attendance keeps who is present in a topic, and tells its members. It is guarded
+// by the topic's lock.
+type attendance interface {
+	// admitLocked queues who is present for m, which has just become a member,
+	// and reports whether there was no room.
+	admitLocked(m *member) (slow bool)
+
+	// leftLocked is called when m is no member any more.
+	leftLocked(m *member)
+
+	// close is called without a lock, once the last member has gone.
+	close()
+}
+
+// member is one connection's membership in one topic: what
+// deliveries look at comes first.
 type member struct {
 	client *Client
 	topic  *topic // nil while not joined
@@ -40,6 +56,8 @@ type member struct {
 	at      int32  // index in topic.members
 	behind  bool   // it reads from the history instead of the live stream
 	removed bool   // it has left
+
+	present *attendee // with Presence
 }
 
 // inlineMembers is how many members a topic may have for its events to be
@@ -263,26 +281,30 @@ func (m *member) framesOf(events []*Event, cursor, last uint64) ([]*frame, uint6
 
 // join makes m a member. admit is called under the topic's lock, after the place
 // in the stream is taken and before any event of it: it queues the answer, and
-// must not block.
+// must not block. Who is present follows the answer.
 func (t *topic) join(ctx context.Context, m *member, from *Position, admit func(joined)) error {
 	missed, reaches, err := t.missed(ctx, from)
 	if err != nil {
 		return err
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	outcome := t.recoverLocked(from, reaches)
 	m.topic, m.at, m.removed = t, int32(t.members.add(m)), false
 	if t.pattern.keep.Keeps() {
 		t.count.recoveries[outcome.recovery].Add(1)
 	}
 	admit(outcome)
+	slow := t.presence != nil && t.presence.admitLocked(m)
 	if outcome.recovery == RecoveryReplayed {
 		if t.replays == nil {
 			t.replays = map[*member][]*Event{}
 		}
 		t.replays[m] = missed
 		m.lagLocked(from.Offset)
+	}
+	t.mu.Unlock()
+	if slow {
+		m.client.link.disconnect(ReasonSlowConsumer, nil, nil)
 	}
 	return nil
 }
@@ -331,6 +353,9 @@ func (t *topic) leave(m *member) bool {
 	t.members.remove(int(m.at)).at = m.at
 	m.removed, m.behind = true, false
 	delete(t.replays, m)
+	if t.presence != nil {
+		t.presence.leftLocked(m)
+	}
 	return true
 }
 

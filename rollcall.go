@@ -1,0 +1,290 @@
+package realtime
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Events of presence (phoenix.md section 4; the last is ours).
+const (
+	presenceState = "presence_state"
+	presenceDiff  = "presence_diff"
+	presenceCount = "presence_count"
+)
+
+// rollCall keeps the roster of one topic and tells the members. It implements
+// [attendance].
+//
+// State, answer to a join and diffs are queued under the topic's lock, so that no
+// change gets lost between them. Their frames belong to no stream: no policy drops
+// one, no member that reads from the history misses one, and a client without room
+// for one is closed as a slow consumer. They are no part of the history and do not
+// go through the broker.
+type rollCall struct {
+	topic *topic
+	rules *presenceRules
+	wheel *wheel
+	refs  *refs
+	gauge counter // entries on this node
+	entry wheelEntry
+
+	// Guarded by the topic's lock.
+	roster
+	due      bool              // the wheel will ask
+	counting bool              // too many are present for a list
+	counted  bool              // the members know that they are counted only
+	count    int               // the last that they were told
+	frames   [maxCodecs]*frame // of the state, for protocols in which it is the same for all
+	framed   uint64            // the version that frames tell
+}
+
+// refs makes refs that no other entry has, on whatever node.
+type refs struct {
+	node [4]byte       // at random
+	last atomic.Uint64 // began as the time in ns, which no counting overtakes, and so differs after a restart
+}
+
+func newRefs() *refs {
+	r := &refs{}
+	rand.Read(r.node[:])
+	r.last.Store(uint64(time.Now().UnixNano()))
+	return r
+}
+
+// next returns 16 characters, as Phoenix's are: time, counter and node.
+func (r *refs) next() string {
+	var b [12]byte
+	binary.BigEndian.PutUint64(b[:], r.last.Add(1))
+	copy(b[8:], r.node[:])
+	return base64.URLEncoding.EncodeToString(b[:])
+}
+
+// admitLocked implements [attendance].
+func (r *rollCall) admitLocked(m *member) (slow bool) {
+	if m.present == nil {
+		m.present = &attendee{}
+	}
+	r.applyLocked(delta{joins: m.present.entries})
+	m.present.seen = r.version
+	var wake chain
+	for _, f := range r.welcomeLocked(m) {
+		slow = slow || r.giveLocked(m, f, &wake)
+	}
+	r.topic.pool.add(&wake)
+	return slow
+}
+
+// leftLocked implements [attendance].
+func (r *rollCall) leftLocked(m *member) {
+	r.applyLocked(delta{leaves: m.present.entries})
+	m.present.entries = nil
+}
+
+// close implements [attendance].
+func (r *rollCall) close() { r.wheel.cancel(&r.entry) }
+
+// change makes a change to what m has tracked. The caller sees to it that m stays a
+// member meanwhile.
+func (r *rollCall) change(m *member, what tracking, key string, fields []byte) error {
+	r.topic.mu.Lock()
+	defer r.topic.mu.Unlock()
+	d, err := m.present.change(what, key, func(old *entry) *entry {
+		return newEntry(key, r.refs.next(), r.prevOf(old), fields)
+	})
+	r.applyLocked(d)
+	return err
+}
+
+// who returns a copy of the roster.
+func (r *rollCall) who() map[string][]json.RawMessage {
+	r.topic.mu.Lock()
+	defer r.topic.mu.Unlock()
+	return r.list()
+}
+
+// applyLocked makes a change, which members hear of at the tick.
+func (r *rollCall) applyLocked(d delta) {
+	if d.empty() {
+		return
+	}
+	r.apply(d)
+	r.gauge.Add(float64(len(d.joins) - len(d.leaves)))
+	r.counting = r.counting || r.aboveLocked(1)
+	if !r.due && r.topic.members.len() > 0 {
+		r.due = true
+		r.wheel.schedule(&r.entry, r, time.Now().Add(r.rules.tick))
+	}
+}
+
+// stateShare is the most of a queue's bytes that the list of a topic may take: every
+// member has to have room for a list and a diff beside what waits already.
+const stateShare = 2
+
+// aboveLocked reports whether the roster is above part of what may be listed.
+func (r *rollCall) aboveLocked(part float64) bool {
+	if float64(len(r.order)) > part*float64(r.rules.limit) {
+		return true
+	}
+	ms := &r.topic.members
+	return ms.len() > 0 && float64(r.bytes) > part*float64(ms.block(0)[0].client.out.bounds.bytes/stateShare)
+}
+
+// backAt is how far a roster has to shrink before it is listed again, so that one
+// that is about at its limit does not go to and fro: each way costs a message to all.
+const backAt = 0.75
+
+// expire implements [expirer]: it tells all members what has changed.
+func (r *rollCall) expire(time.Time) time.Time {
+	t := r.topic
+	var wake chain
+	var slow []*Client
+	t.mu.Lock()
+	r.due = false
+	if r.framed != r.version {
+		r.frames = [maxCodecs]*frame{} // nobody will ask for them
+	}
+	told := r.told
+	known, fresh, all := r.noticesLocked()
+	for m := range t.members.all() {
+		notices := known
+		switch {
+		case m.present.seen == r.version && !all:
+			continue // its state is the present one
+		case m.present.seen > told:
+			notices = fresh
+		}
+		for _, n := range notices {
+			if f := n.frame(m.client.enc); f != nil && r.giveLocked(m, f, &wake) {
+				slow = append(slow, m.client)
+				break
+			}
+		}
+	}
+	t.mu.Unlock()
+	t.pool.add(&wake)
+	for _, c := range slow {
+		c.link.disconnect(ReasonSlowConsumer, nil, nil)
+	}
+	return time.Time{}
+}
+
+// noticesLocked ends a tick. It returns what is to be told to members that know the
+// state of the last tick, and to newcomers since; all means also to those who joined
+// after the last change.
+func (r *rollCall) noticesLocked() (known, fresh []*notice, all bool) {
+	news, lost := r.turn()
+	was := r.counted
+	r.counting = r.counting && r.aboveLocked(backAt)
+	r.counted = r.counting
+	count := len(r.order)
+	switch {
+	case r.counting && !was:
+		known = []*notice{r.noticeLocked(presenceState, noPeople), r.noticeLocked(presenceCount, countData(count))}
+		fresh, all = known, true
+	case r.counting:
+		fresh = []*notice{r.noticeLocked(presenceCount, countData(count))}
+		if count != r.count {
+			known = fresh
+		}
+	case was:
+		known = []*notice{r.noticeLocked(presenceState, r.state())}
+		fresh, all = known, true
+	default:
+		if !news.empty() {
+			known = []*notice{r.noticeLocked(presenceDiff, appendDiff(nil, news))}
+		}
+		fresh = known
+		if len(lost) > 0 {
+			news.leaves = append(lost, news.leaves...)
+			fresh = []*notice{r.noticeLocked(presenceDiff, appendDiff(nil, news))}
+		}
+	}
+	r.count = count
+	return known, fresh, all
+}
+
+// noPeople is the list of a topic that is counted only: what is shown is either
+// right or empty.
+var noPeople = json.RawMessage("{}")
+
+func countData(n int) json.RawMessage { return fmt.Appendf(nil, `{"count":%d}`, n) }
+
+// notice is one message to many members, encoded once for each protocol.
+type notice struct {
+	outbound
+	frames [maxCodecs]*frame
+}
+
+func (r *rollCall) noticeLocked(event string, data json.RawMessage) *notice {
+	r.topic.count.notices.Add(1)
+	return &notice{outbound: outbound{kind: kindEvent, topic: r.topic.name, event: event, data: data}}
+}
+
+func (n *notice) frame(c codec) *frame {
+	f := n.frames[c.slot()]
+	if f == nil {
+		f = sealLarge(c, &n.outbound)
+		n.frames[c.slot()] = f
+	}
+	return f
+}
+
+// sealLarge encodes m for connections that may compress it.
+func sealLarge(c codec, m *outbound) *frame {
+	f := seal(c, m)
+	if f != nil && len(m.data) >= deflateMin {
+		f.flat = &squeezed{}
+	}
+	return f
+}
+
+// welcomeLocked returns what m is told of the roster right after the answer to its
+// join.
+func (r *rollCall) welcomeLocked(m *member) []*frame {
+	out := outbound{kind: kindEvent, topic: r.topic.name, event: presenceState, joinRef: m.present.joinRef, data: noPeople}
+	if !r.counting {
+		return []*frame{r.stateFrameLocked(m, &out)}
+	}
+	state := seal(m.client.enc, &out)
+	out.event, out.data = presenceCount, countData(len(r.order))
+	return []*frame{state, seal(m.client.enc, &out)}
+}
+
+func (r *rollCall) stateFrameLocked(m *member, out *outbound) *frame {
+	if m.present.joinRef != "" {
+		out.data = r.state()
+		return sealLarge(m.client.enc, out)
+	}
+	if r.framed != r.version {
+		r.frames, r.framed = [maxCodecs]*frame{}, r.version
+	}
+	f := &r.frames[m.client.enc.slot()]
+	if *f == nil {
+		out.data = r.state()
+		*f = sealLarge(m.client.enc, out)
+	}
+	return *f
+}
+
+// giveLocked queues f, if there is one, and reports whether there was no room.
+func (r *rollCall) giveLocked(m *member, f *frame, wake *chain) (slow bool) {
+	if f == nil {
+		return false
+	}
+	switch m.client.out.push(f) {
+	case pushSlow:
+		return true
+	case pushWake:
+		if m.client.raw == nil {
+			go m.client.writeLoop()
+		} else if wake.add(&m.client.outlet); wake.n == share {
+			r.topic.pool.add(wake)
+		}
+	}
+	return false
+}
