@@ -37,6 +37,10 @@ type link interface {
 	// present changes what the client has tracked in topic.
 	present(what tracking, topic, key string, meta any) error
 
+	// adopt has token decide the identity: the same user's, or any if there was
+	// none. It may block on the authenticator.
+	adopt(token string) error
+
 	// post pushes m, whose topic the client must be in.
 	post(m *outbound) error
 

@@ -528,6 +528,8 @@ func (c *conn) push(string, string, any) error { return ErrNotJoined }
 
 func (c *conn) offer(*Event) {}
 
+func (c *conn) adopt(string) error { return ErrNotSupported }
+
 func (c *conn) post(*outbound) error { return ErrNotSupported }
 
 func (c *conn) ask(context.Context, string, string, any) (json.RawMessage, error) {

@@ -215,7 +215,7 @@ func (s *session) refresh(in inbound) {
 	id, err := s.identify(in.data)
 	s.flight.add(noteAuth, "", 0)
 	if err == nil && (id.User != s.User() || id.Tenant != s.Identity().Tenant) {
-		err = Reject("The token is for another user")
+		err = errOtherUser
 	}
 	if err != nil {
 		_, why := refusalOf(err)
@@ -223,10 +223,17 @@ func (s *session) refresh(in inbound) {
 		return
 	}
 	s.identity.Store(id)
-	s.node.wheel.schedule(&s.entry, s, time.Now()) // there is a new expiry to look at
 	s.tell(s.authenticatedAs(id, in.ref))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.recheckLocked()
+}
+
+var errOtherUser = Reject("The token is for another user")
+
+// recheckLocked has everything looked at again that an identity decides.
+func (s *session) recheckLocked() {
+	s.node.wheel.schedule(&s.entry, s, time.Now()) // there is a new expiry to look at
 	for _, ch := range s.channels {
 		// One that waits already will see the newest identity: a client that
 		// refreshes while a handler is stuck must not fill the mailbox.

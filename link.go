@@ -20,6 +20,51 @@ func (s *session) topics() []string {
 	return names
 }
 
+// adopt implements [link].
+func (s *session) adopt(token string) error {
+	data, err := json.Marshal(map[string]string{"token": token})
+	if err != nil {
+		return err
+	}
+	id, err := s.identify(data)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over { // from here on the seat is given back
+		return ErrClosed
+	}
+	old := s.Identity()
+	switch {
+	case id.seat() == old.seat():
+	case old.User != "" || old.Tenant != "":
+		return errOtherUser
+	default:
+		if err := s.sitLocked(id); err != nil {
+			return err
+		}
+	}
+	s.identity.Store(id)
+	s.recheckLocked()
+	return nil
+}
+
+// sitLocked gives an anonymous connection the seat of a user.
+func (s *session) sitLocked(id *Identity) error {
+	n := s.node
+	older, replaced, reason := n.seats.take(id.seat(), &s.Client)
+	if reason != "" {
+		return reason
+	}
+	n.seats.release("", &s.Client)
+	n.tenanted.CompareAndSwap(false, id.Tenant != "")
+	if replaced {
+		older.link.disconnect(ReasonReplaced, nil, nil)
+	}
+	return nil
+}
+
 func (s *session) subscribe(ctx context.Context, topic string) error {
 	in := inbound{op: opJoin, topic: topic}
 	ch, e := s.channelFor(in)
