@@ -337,14 +337,14 @@ func appendErrorFields(dst []byte, e *Error) []byte {
 	return dst
 }
 
-// errorDetails returns the error's data as JSON, nil if it has none that can be
-// JSON.
+// errorDetails returns the error's data as JSON, nil if it has none, or none that
+// can be JSON.
 func errorDetails(e *Error) json.RawMessage {
 	if e.Data == nil {
 		return nil
 	}
 	details, err := encode(e.Data)
-	if err != nil {
+	if err != nil || isNull(details) {
 		return nil
 	}
 	return details

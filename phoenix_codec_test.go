@@ -76,6 +76,9 @@ var phoenixOutbounds = []struct {
 	{"error with what is no JSON", outbound{kind: kindError, topic: "t", joinRef: `"5"`, ref: `"6"`, err: &Error{Code: "x", Text: "t", Data: func() {}}},
 		`{"topic":"t","event":"phx_reply","payload":{"status":"error","response":{"reason":"x","message":"t"}},"ref":"6"}`,
 		`["5","6","t","phx_reply",{"status":"error","response":{"reason":"x","message":"t"}}]`, "="},
+	{"error with null", outbound{kind: kindError, topic: "t", joinRef: `"5"`, ref: `"6"`, err: &Error{Code: "x", Text: "t", Data: json.RawMessage(nil)}},
+		`{"topic":"t","event":"phx_reply","payload":{"status":"error","response":{"reason":"x","message":"t"}},"ref":"6"}`,
+		`["5","6","t","phx_reply",{"status":"error","response":{"reason":"x","message":"t"}}]`, "="},
 	{"plain error of a handler", outbound{kind: kindError, topic: "t", joinRef: `"5"`, ref: `"6"`, err: ReasonInternal.asError()},
 		`{"topic":"t","event":"phx_reply","payload":{"status":"error","response":{"reason":"internal"}},"ref":"6"}`,
 		`["5","6","t","phx_reply",{"status":"error","response":{"reason":"internal"}}]`, "="},
@@ -481,4 +484,40 @@ var phoenixBadFields = [][5]string{
 // phoenixBadNames are topics and events that no topic or handler can have.
 var phoenixBadNames = []struct{ topic, event string }{
 	{"", "e"}, {"t", ""}, {strings.Repeat("t", 256), "e"}, {"t", strings.Repeat("e", 129)}, {"a\x00b", "e"}, {"a\u0085", "e"}, {"t", "e\n"}, {"t", "\x7f"}, {"", "phx_join"}, {"\x01", "phx_leave"},
+}
+
+// FuzzPhoenixEncode hands hostile text to every kind and codec: what comes out as
+// text is a message in UTF-8 with an object as its payload.
+func FuzzPhoenixEncode(f *testing.F) {
+	f.Add("a", "type", ` {"a":1}`, "r", "ok", true)
+	f.Add("\xff\"", "\\\n\u2028", " [1]", "\x00", "\xff", false)
+	f.Add("t", "e", `"AQI="`, "", "", true)
+	f.Fuzz(func(t *testing.T, topic, event, data, ref, status string, binary bool) {
+		if !json.Valid([]byte(data)) || !utf8.ValidString(data) {
+			data = ""
+		}
+		for k := kindEvent; k <= kindClosing; k++ {
+			m := outbound{kind: k, topic: topic, event: event, ref: string(appendQuoted(nil, ref)), joinRef: string(appendQuoted(nil, status)),
+				data: rawJSON(data), binary: binary, status: status, err: &Error{Code: event, Text: topic, Data: rawJSON(data)}, gap: &gap{policy: event}}
+			for _, c := range phoenixCodecs {
+				switch got, op := c.encode(nil, &m); op {
+				case frameNone:
+					if len(got) != 0 {
+						t.Fatalf("%s: kind %d: no frame, yet %q", c.protocol(), k, got)
+					}
+				case frameBinary:
+					seeBytes(t, got)
+				default:
+					if seen := seeText(t, got); k == kindEvent && !holdsFields(seen.payload) {
+						t.Fatalf("%s: %q: the payload is no object", c.protocol(), got)
+					}
+				}
+			}
+		}
+	})
+}
+
+func holdsFields(payload any) bool {
+	var fields map[string]json.RawMessage
+	return json.Unmarshal(payload.(json.RawMessage), &fields) == nil && fields != nil
 }
