@@ -124,7 +124,7 @@ func (page origin) servedBy(r *http.Request) bool {
 func (entry origin) matches(page origin) bool {
 	if entry.scheme == "" {
 		within, wild := strings.CutPrefix(entry.host, "*.")
-		return (entry.port == "" || entry.port == page.port) &&
+		return (entry.port == "" || entry.port == "*" || entry.port == page.port) &&
 			(page.host == within || wild && strings.HasSuffix(page.host, "."+within))
 	}
 	if entry.scheme != page.scheme || entry.port != page.port && entry.port != "*" {

@@ -178,11 +178,16 @@ func (t *topic) advanceLocked(p Position) {
 // frame returns e as c encodes it, encoded once for all members.
 func (e *Event) frame(c codec, s *stream) *frame {
 	slot := &e.frames[c.slot()]
-	if f := slot.Load(); f != nil {
+	switch f := slot.Load(); f {
+	case nil:
+	case noFrame:
+		return nil
+	default:
 		return f
 	}
 	f := seal(c, &outbound{kind: kindEvent, topic: e.Topic, event: e.Name, data: e.Data, binary: e.Binary, offset: e.Offset})
 	if f == nil {
+		slot.Store(noFrame)
 		return nil
 	}
 	f.stream, f.key, f.offset, f.born = s, e.key, e.Offset, e.Time
@@ -192,6 +197,9 @@ func (e *Event) frame(c codec, s *stream) *frame {
 	slot.Store(f)
 	return f
 }
+
+// noFrame stands for an event that a protocol has no message for.
+var noFrame = &frame{}
 
 // lagLocked lets the member go on from the history after cursor.
 func (m *member) lagLocked(cursor uint64) {
