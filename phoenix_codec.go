@@ -3,6 +3,7 @@ package realtime
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -259,6 +260,10 @@ func appendPhoenixError(dst []byte, e *Error) []byte {
 	dst = appendQuoted(dst, e.Code)
 	dst = append(dst, `,"message":`...)
 	dst = appendQuoted(dst, e.Text)
+	if e.RetryAfter > 0 {
+		dst = append(dst, `,"retry_after_ms":`...)
+		dst = strconv.AppendInt(dst, wholeMilliseconds(e.RetryAfter), 10)
+	}
 	return append(dst, '}')
 }
 
