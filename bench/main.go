@@ -31,30 +31,6 @@ func main() {
 	}
 }
 
-// settings are the flags.
-type settings struct {
-	works   []*work
-	peers   []*peer
-	base    string
-	subject string
-	rounds  int
-	scale   scale
-	out     string
-	name    string
-	limit   time.Duration
-	files   uint64 // the most open files of a process
-}
-
-// scale is what the sizes of the works follow.
-type scale struct {
-	members int           // of one topic
-	many    int           // of a large topic
-	topics  int           // of ten members each
-	idle    [2]int        // two numbers of idle connections, for the slope; the second is the most that open files allow
-	conns   int           // handshakes and churns
-	span    time.Duration // of one measurement
-}
-
 func parseFlags() (settings, error) {
 	var s settings
 	var works, names string

@@ -3,10 +3,11 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // A work is one thing that candidates are measured at. It has a file of its own
-// and is listed in allWorks. It gets a fresh pair of processes and returns
+// and is listed in works.go. It gets a fresh pair of processes and returns
 // figures by the names of its rows.
 type work struct {
 	name  string
@@ -31,22 +32,19 @@ type row struct {
 
 type figures map[string]float64
 
-// allWorks are in the order of the report.
-var allWorks = []*work{
-	fanoutWork, manyWork, singleWork, rateWork, topicsWork, compressionWork,
-	echoWork, handshakeWork, churnWork, joinsWork, idleWork, stallWork,
-}
-
-func workNames() (names []string) {
-	for _, w := range allWorks {
-		names = append(names, w.name)
-	}
-	return names
-}
-
 // has reports whether the candidate takes part.
 func (w *work) has(p *peer) bool {
 	return (p.works == nil || slices.Contains(p.works, w.name)) && (w.can == nil || w.can(p))
+}
+
+// scale is what the sizes of the works follow.
+type scale struct {
+	members int           // of one topic
+	many    int           // of a large topic
+	topics  int           // of ten members each
+	idle    [2]int        // two numbers of idle connections, for the slope; the second is the most that open files allow
+	conns   int           // handshakes and churns
+	span    time.Duration // of one measurement
 }
 
 // publishes is a work's can: a server in another language cannot sleep on the
