@@ -48,7 +48,7 @@ func parseFlags() (settings, error) {
 	flag.DurationVar(&s.scale.span, "span", 0, "time of one measurement (default 400ms, with -quick 200ms)")
 	flag.StringVar(&s.out, "out", "results", "folder for the results, \"\" for none")
 	flag.StringVar(&s.name, "name", "", "name of the result files (default latest, with -quick quick)")
-	flag.DurationVar(&s.limit, "limit", 0, "start no measurement after this time (default 12m30s, with -quick 45s)")
+	flag.DurationVar(&s.limit, "limit", 0, "start no measurement after this time (default 12m30s, with -quick 55s)")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", flag.Arg(0))
@@ -63,7 +63,7 @@ func parseFlags() (settings, error) {
 	rounds, name, limit := 5, "latest", 12*time.Minute+30*time.Second
 	if *quick {
 		defaults = scale{members: 300, many: 2000, topics: 200, idle: [2]int{0, 1500}, conns: 500, span: 200 * time.Millisecond}
-		rounds, name, limit = 2, "quick", 45*time.Second
+		rounds, name, limit = 2, "quick", 55*time.Second
 		works, names = orDefault(works, quickWorks), orDefault(names, quickPeers)
 	}
 	s.rounds, s.name, s.limit = orDefault(s.rounds, rounds), orDefault(s.name, name), orDefault(s.limit, limit)
