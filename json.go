@@ -2,7 +2,6 @@ package realtime
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"unicode/utf16"
@@ -289,7 +288,7 @@ func skipString(text []byte, at int) int {
 	if at >= len(text) || text[at] != '"' {
 		return -1
 	}
-	for at = skipPlain(text, at+1); at < len(text); at = skipPlain(text, at+1) {
+	for at++; at < len(text); at++ {
 		switch c := text[at]; {
 		case c == '"':
 			return at + 1
@@ -311,28 +310,6 @@ func skipString(text []byte, at int) int {
 		}
 	}
 	return -1
-}
-
-// skipPlain returns where the first byte from at on stands that means something in a
-// string (a quote, a backslash or a control character), len(text) if there is none.
-func skipPlain(text []byte, at int) int {
-	for len(text)-at >= 8 && isPlain(binary.LittleEndian.Uint64(text[at:])) {
-		at += 8
-	}
-	for at < len(text) && text[at] >= ' ' && text[at] != '"' && text[at] != '\\' {
-		at++
-	}
-	return at
-}
-
-// isPlain reports whether none of eight bytes means anything in a string. A byte is
-// below n, which is at most 128, if subtracting n sets its top bit and that was not
-// set before; the first such byte borrows from no other.
-func isPlain(eight uint64) bool {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	quote, backslash := eight^'"'*ones, eight^'\\'*ones
-	below := (eight-' '*ones)&^eight | (quote-ones)&^quote | (backslash-ones)&^backslash
-	return below&tops == 0
 }
 
 // skipNumber skips -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?, of any size.
