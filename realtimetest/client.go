@@ -32,6 +32,7 @@ type Client struct {
 	mu       sync.Mutex // guards the following
 	news     chan struct{}
 	inbox    []Message // in order, without the greeting and the closing
+	rosters  map[string]roster
 	seen     int
 	flat     bool // the server was heard to speak it
 	greeting *Message
@@ -62,7 +63,7 @@ const (
 )
 
 func newClient(t testing.TB, ws *websocket.Conn, w *wire) *Client {
-	c := &Client{t: t, ws: ws, wire: w, read: make(chan struct{}), news: make(chan struct{})}
+	c := &Client{t: t, ws: ws, wire: w, read: make(chan struct{}), news: make(chan struct{}), rosters: map[string]roster{}}
 	ws.SetReadLimit(-1)
 	go c.readLoop()
 	return c
@@ -121,6 +122,7 @@ func (c *Client) keep(m Message) {
 		c.closing = &m
 	default:
 		c.inbox = append(c.inbox, m)
+		c.notePresenceLocked(m)
 	}
 	c.tellLocked()
 }
