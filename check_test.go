@@ -100,7 +100,7 @@ func (r *rollCall) checkLocked() error {
 		}
 		bytes += len(p.key)
 		for _, e := range p.metas {
-			if metas, bytes = metas+1, bytes+len(e.text); !tracked[e] || e.gone {
+			if metas, bytes = metas+1, bytes+len(e.text); !tracked[e] || e.left > 0 {
 				return fmt.Errorf("topic %s: a ghost of %q", r.topic.name, p.key)
 			}
 		}

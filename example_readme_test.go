@@ -325,6 +325,19 @@ func readmeObserve(registry prometheus.Registerer) error {
 	return err
 }
 
+func readmePresence(rt *realtime.Server) {
+	room := rt.Topic("room:{id}", realtime.Presence(
+		realtime.PresenceOf(func(c *realtime.Client, topic string) (key string, meta any) {
+			return c.User(), map[string]any{"since": time.Now().Unix()} // "": not listed
+		}),
+	))
+	room.Handle("status", func(ctx context.Context, c *realtime.Client, m realtime.Message) (any, error) {
+		return nil, c.Retrack(m.Topic, c.User(), m.Data) // a new meta in place of the old one
+	})
+}
+
+var _ = readmePresence
+
 func readmeShutdown(rt *realtime.Server, mux http.Handler) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

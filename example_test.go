@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -70,6 +71,40 @@ func ExampleHistory() {
 	// true
 	// {"channel":"session:7","type":"token","data":2,"offset":2}
 	// {"channel":"session:7","type":"token","data":3,"offset":3}
+}
+
+// Members are told who is there: all of them when they join, then what has changed.
+func ExamplePresence() {
+	name := func(_ *http.Request, token string) (*realtime.Identity, error) {
+		return &realtime.Identity{User: token}, nil
+	}
+	rt, err := realtime.New(realtime.WithAuth(name), quiet)
+	if err != nil {
+		panic(err)
+	}
+	rt.Topic("room:{id}", realtime.Presence(
+		realtime.PresenceOf(func(c *realtime.Client, topic string) (key string, meta any) {
+			return c.User(), map[string]string{"device": "phone"}
+		}),
+	))
+	server := serve(rt)
+	defer server.stop()
+	ref := regexp.MustCompile(`"phx_ref":"[^"]{16}"`)
+	show := func(message string) { fmt.Println(ref.ReplaceAllString(message, `"phx_ref":"…"`)) }
+
+	ada := server.connect("ada")
+	ada.send(`{"channel":"room:1","type":"subscribe","ref":"1"}`)
+	show(ada.receive())
+	bob := server.connect("bob")
+	bob.send(`{"channel":"room:1","type":"subscribe","ref":"1"}`)
+	bob.receive()
+	show(ada.receive())
+	bob.ws.CloseNow()
+	show(ada.receive())
+	// Output:
+	// {"channel":"room:1","type":"presence_state","data":{"ada":{"metas":[{"device":"phone","phx_ref":"…"}]}}}
+	// {"channel":"room:1","type":"presence_diff","data":{"joins":{"bob":{"metas":[{"device":"phone","phx_ref":"…"}]}},"leaves":{}}}
+	// {"channel":"room:1","type":"presence_diff","data":{"joins":{},"leaves":{"bob":{"metas":[{"device":"phone","phx_ref":"…"}]}}}}
 }
 
 // Progress is the data of an event that server and clients share.

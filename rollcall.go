@@ -148,17 +148,9 @@ func (r *rollCall) expire(time.Time) time.Time {
 	if r.framed != r.version {
 		r.frames = [maxCodecs]*frame{} // nobody will ask for them
 	}
-	told := r.told
-	known, fresh, all := r.noticesLocked()
+	b := r.turnLocked()
 	for m := range t.members.all() {
-		notices := known
-		switch {
-		case m.present.seen == r.version && !all:
-			continue // its state is the present one
-		case m.present.seen > told:
-			notices = fresh
-		}
-		for _, n := range notices {
+		for _, n := range r.newsLocked(b, m.present.seen) {
 			if f := n.frame(m.client.enc); f != nil && r.giveLocked(m, f, &wake) {
 				slow = append(slow, m.client)
 				break
@@ -173,39 +165,82 @@ func (r *rollCall) expire(time.Time) time.Time {
 	return time.Time{}
 }
 
-// noticesLocked ends a tick. It returns what is to be told to members that know the
-// state of the last tick, and to newcomers since; all means also to those who joined
-// after the last change.
-func (r *rollCall) noticesLocked() (known, fresh []*notice, all bool) {
-	news, lost := r.turn()
-	was := r.counted
+// bulletin is what one tick has to tell.
+type bulletin struct {
+	all     []*notice // for everybody, nil if it depends on what a member knows
+	told    uint64    // the version that members know who were shown none since
+	changes delta
+	diffs   []versionDiff
+	rough   []*notice // the diff for versions beyond maxDiffs
+	count   []*notice // for members who do not know the present count; nil while listed
+	same    bool      // the count has not changed since the last tick
+}
+
+// versionDiff is the diff for members who know one version; no notice if nothing is
+// news to them.
+type versionDiff struct {
+	version uint64
+	notices []*notice
+}
+
+// maxDiffs is how many diffs are made for one tick. When more newcomers than that
+// came between changes, as in a rush, the others share one that repeats some of what
+// they were shown, which clients put up with (phoenix.md section 4.3): a diff for
+// each would cost the square of the rush.
+const maxDiffs = 8
+
+// turnLocked ends a tick.
+func (r *rollCall) turnLocked() *bulletin {
+	b := &bulletin{told: r.told}
+	b.changes = r.turn()
+	was, count := r.counted, len(r.order)
 	r.counting = r.counting && r.aboveLocked(backAt)
 	r.counted = r.counting
-	count := len(r.order)
 	switch {
 	case r.counting && !was:
-		known = []*notice{r.noticeLocked(presenceState, noPeople), r.noticeLocked(presenceCount, countData(count))}
-		fresh, all = known, true
+		b.all = []*notice{r.noticeLocked(presenceState, noPeople), r.noticeLocked(presenceCount, countData(count))}
 	case r.counting:
-		fresh = []*notice{r.noticeLocked(presenceCount, countData(count))}
-		if count != r.count {
-			known = fresh
-		}
+		b.count, b.same = []*notice{r.noticeLocked(presenceCount, countData(count))}, count == r.count
 	case was:
-		known = []*notice{r.noticeLocked(presenceState, r.state())}
-		fresh, all = known, true
-	default:
-		if !news.empty() {
-			known = []*notice{r.noticeLocked(presenceDiff, appendDiff(nil, news))}
-		}
-		fresh = known
-		if len(lost) > 0 {
-			news.leaves = append(lost, news.leaves...)
-			fresh = []*notice{r.noticeLocked(presenceDiff, appendDiff(nil, news))}
-		}
+		b.all = []*notice{r.noticeLocked(presenceState, r.state())}
 	}
 	r.count = count
-	return known, fresh, all
+	return b
+}
+
+// newsLocked returns what of b is news to a member that was shown a version when it
+// joined.
+func (r *rollCall) newsLocked(b *bulletin, seen uint64) []*notice {
+	version := max(seen, b.told)
+	switch {
+	case b.all != nil:
+		return b.all
+	case version == r.version || b.count != nil && b.same && version == b.told:
+		return nil
+	case b.count != nil:
+		return b.count
+	}
+	for _, d := range b.diffs {
+		if d.version == version {
+			return d.notices
+		}
+	}
+	if len(b.diffs) < maxDiffs || version == b.told {
+		d := versionDiff{version, r.diffLocked(b.changes.since(version))}
+		b.diffs = append(b.diffs, d)
+		return d.notices
+	}
+	if b.rough == nil {
+		b.rough = r.diffLocked(b.changes)
+	}
+	return b.rough
+}
+
+func (r *rollCall) diffLocked(news delta) []*notice {
+	if news.empty() {
+		return nil
+	}
+	return []*notice{r.noticeLocked(presenceDiff, appendDiff(nil, news))}
 }
 
 // noPeople is the list of a topic that is counted only: what is shown is either

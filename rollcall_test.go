@@ -72,6 +72,46 @@ func TestNoPolicyTakesAPresenceDiff(t *testing.T) {
 	}
 }
 
+// More who come within a tick than there are diffs for: whatever each was shown, it
+// knows who is there after the tick.
+func TestRushLeavesNobodyWithAWrongList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, p := newPresenceHub(t)
+		bounds := queueBounds{messages: 99, bytes: 1 << 20}
+		first := newSeat("first", envelopeCodec{}, bounds)
+		seats, members := []*seat{first}, []*member{first.attend(t, h, p, "room:1")}
+		time.Sleep(time.Second)
+		for i := range 3 * maxDiffs {
+			s := newSeat(fmt.Sprint("u", i), envelopeCodec{}, bounds)
+			m := s.attend(t, h, p, "room:1")
+			if i%3 == 1 {
+				h.leave(m)
+				continue
+			}
+			seats, members = append(seats, s), append(members, m)
+		}
+		time.Sleep(time.Second)
+		r := h.lookup("room:1").presence.(*rollCall)
+		want := viewOf(t, r.state0()).sorted()
+		for _, s := range seats {
+			var v view
+			for _, m := range s.readAll(t) {
+				if m.Type == presenceState {
+					v = viewOf(t, m.Data)
+				} else {
+					v.merge(t, m.Data)
+				}
+			}
+			if got := v.sorted(); got != want {
+				t.Errorf("%s knows %s, want %s", s.id, got, want)
+			}
+		}
+		for _, m := range members {
+			h.leave(m)
+		}
+	})
+}
+
 func TestClientWithoutRoomForADiffIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, p := newPresenceHub(t)

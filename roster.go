@@ -43,7 +43,7 @@ type entry struct {
 	text json.RawMessage
 
 	at   uint64 // the roster's version that it came with
-	gone bool   // it is not in the roster any more
+	left uint64 // the one that it left with, 0 while it is there
 }
 
 // newEntry makes an entry of a meta's fields, which [metaFields] gave.
@@ -141,6 +141,22 @@ type delta struct {
 
 func (d delta) empty() bool { return len(d.joins)+len(d.leaves) == 0 }
 
+// since returns what of d, which a turn gave, is news to who knows the roster as it
+// was at version.
+func (d delta) since(version uint64) (news delta) {
+	for _, e := range d.joins {
+		if e.at > version {
+			news.joins = append(news.joins, e)
+		}
+	}
+	for _, e := range d.leaves {
+		if e.at <= version && e.left > version {
+			news.leaves = append(news.leaves, e)
+		}
+	}
+	return news
+}
+
 // person is everything present under one key: a user, say, with a meta for each
 // tab.
 type person struct {
@@ -155,8 +171,7 @@ type person struct {
 // Changes are told once per tick, and all members but the newest know the same: the
 // state of the last tick. A newcomer is shown the present state instead, changes that
 // wait for the tick included, so it may know an entry that nobody else will ever
-// hear of. Such an entry, gone before the tick, is kept in lost: it is for the diff
-// of newcomers only.
+// hear of. So each member is told what has changed since the version that it knows.
 type roster struct {
 	people map[string]*person
 	order  []*person
@@ -169,8 +184,7 @@ type roster struct {
 
 	joins  []*entry // since the last turn; those that are gone again are passed over
 	passed int      // how many those are
-	leaves []*entry // known to all
-	lost   []*entry // known to newcomers
+	leaves []*entry // since the last turn; those that somebody may know
 
 	text    []byte // the state as JSON up to its last brace
 	written int    // of how many of order text tells
@@ -212,14 +226,14 @@ func (r *roster) add(e *entry) {
 
 func (r *roster) remove(e *entry) {
 	p := r.people[e.key]
-	if p == nil || e.gone {
+	if p == nil {
 		return
 	}
 	i := slices.Index(p.metas, e)
 	if i < 0 {
 		return
 	}
-	e.gone = true
+	e.left = r.version
 	p.metas = slices.Delete(p.metas, i, i+1)
 	r.metas--
 	r.bytes -= len(e.text)
@@ -227,21 +241,19 @@ func (r *roster) remove(e *entry) {
 	if len(p.metas) == 0 {
 		r.forget(p)
 	}
-	switch {
-	case e.at <= r.told:
+	if e.at <= max(r.told, r.shown) {
 		r.leaves = append(r.leaves, e)
-		return
-	case e.at <= r.shown:
-		r.lost = append(r.lost, e)
 	}
 	// One that comes and goes all the time must not fill the memory until the tick.
-	if r.passed++; r.passed > 32 && r.passed > len(r.joins)/2 {
-		r.pass()
+	if e.at > r.told {
+		if r.passed++; r.passed > 32 && r.passed > len(r.joins)/2 {
+			r.pass()
+		}
 	}
 }
 
 func (r *roster) pass() {
-	r.joins = slices.DeleteFunc(r.joins, func(e *entry) bool { return e.gone })
+	r.joins = slices.DeleteFunc(r.joins, func(e *entry) bool { return e.left > 0 })
 	r.passed = 0
 }
 
@@ -279,15 +291,14 @@ func (r *roster) prevOf(old *entry) string {
 	return ""
 }
 
-// turn ends a tick. news is what has changed for those who knew the state of the
-// last turn, nothing twice and nothing that came and went in between; a newcomer
-// has to forget what is in lost besides.
-func (r *roster) turn() (news delta, lost []*entry) {
+// turn ends a tick and returns all that changed in it: who is there and was not, and
+// who is gone and may be known to somebody. See [delta.since].
+func (r *roster) turn() delta {
 	r.pass()
-	news, lost = delta{r.joins, r.leaves}, r.lost
-	r.joins, r.leaves, r.lost = nil, nil, nil
+	d := delta{r.joins, r.leaves}
+	r.joins, r.leaves = nil, nil
 	r.told = r.version
-	return news, lost
+	return d
 }
 
 // state returns the present state as JSON, for a newcomer. It is valid until the next

@@ -31,7 +31,7 @@ func without(refs, gone []string) []string {
 	return slices.DeleteFunc(slices.Clone(refs), func(ref string) bool { return slices.Contains(gone, ref) })
 }
 
-func (v view) merge(t *testing.T, diff []byte) (callbacks int) {
+func (v view) merge(t *testing.T, diff []byte) {
 	t.Helper()
 	var d struct{ Joins, Leaves shownPeople }
 	if err := json.Unmarshal(diff, &d); err != nil || d.Joins == nil || d.Leaves == nil {
@@ -45,7 +45,6 @@ func (v view) merge(t *testing.T, diff []byte) (callbacks int) {
 			delete(v, key)
 		}
 	}
-	return len(d.Joins) + len(d.Leaves)
 }
 
 func viewOf(t *testing.T, state []byte) view {
@@ -158,7 +157,8 @@ func (r *roster) state0() []byte {
 func rosterTurn(t *testing.T, r *roster, known view, fresh []newcomer, announced map[string]bool) view {
 	t.Helper()
 	told := r.told
-	news, lost := r.turn()
+	changes := r.turn()
+	news := changes.since(told)
 	want := viewOf(t, r.state0()).sorted()
 	for _, e := range news.joins {
 		announced[e.ref] = true
@@ -172,15 +172,12 @@ func rosterTurn(t *testing.T, r *roster, known view, fresh []newcomer, announced
 	if got := known.sorted(); got != want {
 		t.Fatalf("those who heard every diff know %s, want %s", got, want)
 	}
-	news.leaves = append(lost, news.leaves...)
 	for _, n := range fresh {
-		if n.seen > told {
-			n.view.merge(t, appendDiff(nil, news))
-		} else {
-			n.view = known // what was shown was the last turn's state
-		}
-		if got := n.view.sorted(); got != want {
-			t.Fatalf("a newcomer knows %s, want %s", got, want)
+		rough := maps.Clone(n.view)
+		rough.merge(t, appendDiff(nil, changes)) // repeats what was shown
+		n.view.merge(t, appendDiff(nil, changes.since(n.seen)))
+		if got := n.view.sorted(); got != want || rough.sorted() != want {
+			t.Fatalf("a newcomer knows %s, or %s, want %s", got, rough.sorted(), want)
 		}
 	}
 	return known
@@ -211,8 +208,10 @@ func (a *tracker) do(what tracking, key string) *entry {
 }
 
 func (a *tracker) turn() (diff, lost string) {
-	d, gone := a.r.turn()
-	return string(appendDiff(nil, d)), string(appendEntries(nil, gone))
+	told := a.r.told
+	d := a.r.turn()
+	gone := slices.DeleteFunc(slices.Clone(d.leaves), func(e *entry) bool { return e.at <= told })
+	return string(appendDiff(nil, d.since(told))), string(appendEntries(nil, gone))
 }
 
 // What happens within one tick, and what of it is told: to those who knew the state
