@@ -1,0 +1,313 @@
+package realtime
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// pollWindow is how long a poll waits for messages, and a POST until they are
+	// read. phoenix.js gives a request up after 20 s.
+	pollWindow = 10 * time.Second
+
+	// pollAnswer is how long writing one answer may take.
+	pollAnswer = 5 * time.Second
+)
+
+// LongPoll has a Phoenix mount serve …/longpoll, too: plain requests for clients
+// whose network lets no WebSocket through. A session passes the checks of a
+// handshake, counts as a connection in every limit, and ends 15 s after its last
+// poll. It lives on the server that began it: a balancer in front of several has
+// to send a client to the same one.
+//
+// Messages of bytes cannot be polled: such events and replies are dropped. Pages
+// of other origins may read the answers, if [Origins] lets them connect, but never
+// with cookies.
+func LongPoll() MountOption {
+	return func(m *Mount) error {
+		m.poll = newPolls(m).serve
+		return nil
+	}
+}
+
+// polls are the long-polling sessions of one mount.
+type polls struct {
+	// Set by newPolls, never changed.
+	mount  *Mount
+	window time.Duration
+	key    pollKey
+	admit  pollAdmit
+
+	mu   sync.Mutex // guards the following
+	open map[pollID]*pollSession
+}
+
+// pollAdmit passes the first request of a session through what a handshake of the
+// mount has to pass, up to the identity, which is nil only with an error.
+type pollAdmit func(w http.ResponseWriter, r *http.Request) (*Identity, codec, error)
+
+func newPolls(m *Mount) *polls {
+	return &polls{mount: m, window: pollWindow, key: newPollKey(), admit: m.admitPoll, open: map[pollID]*pollSession{}}
+}
+
+// admitPoll is the [pollAdmit] of a mount with the first of its protocols.
+func (m *Mount) admitPoll(w http.ResponseWriter, r *http.Request) (*Identity, codec, error) {
+	h := &handshake{m: m, w: w, r: r, enc: m.codecs[0], addr: addrText(m.gate.proxies.clientIP(r))}
+	id, err := h.admit(base64.RawURLEncoding.EncodeToString([]byte(r.Header.Get("X-Phoenix-AuthToken"))))
+	if err == nil && id == nil {
+		err = fmt.Errorf("%w: a session brings its token with its first request", ReasonUnauthenticated)
+	}
+	return id, h.enc, err
+}
+
+// serve answers one request (phoenix.md appendix A). The status is in the body:
+// a page of another origin sees no other.
+func (p *polls) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*") // and so never with credentials
+	h.Set("Cache-Control", "no-store")
+	switch r.Method {
+	case http.MethodGet:
+		p.get(w, r)
+	case http.MethodPost:
+		p.post(w, r)
+	case http.MethodOptions:
+		h.Set("Access-Control-Allow-Methods", "get, post, options")
+		h.Set("Access-Control-Allow-Headers", strings.Join(r.Header.Values("Access-Control-Request-Headers"), ", "))
+		h.Set("Access-Control-Max-Age", "3600")
+	default:
+		w.WriteHeader(http.StatusBadRequest)
+	}
+}
+
+// get polls a session, or begins one.
+func (p *polls) get(w http.ResponseWriter, r *http.Request) {
+	s := p.find(r)
+	switch {
+	case s == nil && p.mount.node.draining.Load():
+		p.mount.unavailable(w)
+	case s == nil:
+		p.begin(w, r)
+	case !p.permits(r):
+		writeStatus(w, http.StatusForbidden)
+	default:
+		s.poll(w, r)
+	}
+}
+
+// permits reports whether the page that sent r may connect: a token is not enough.
+func (p *polls) permits(r *http.Request) bool {
+	_, err := p.mount.gate.origins.check(r)
+	return err == nil
+}
+
+// begin starts a session, or refuses.
+func (p *polls) begin(w http.ResponseWriter, r *http.Request) {
+	n := p.mount.node
+	addr := addrText(p.mount.gate.proxies.clientIP(r))
+	id, enc, err := p.admit(w, r)
+	if err != nil {
+		reason, _ := refusalOf(err)
+		p.mount.count(string(reason))
+		n.log.Warn("realtime: long polling refused", "remote", addr, "url", maskURL(r.URL), "reason", string(reason), "error", err)
+		writeStatus(w, http.StatusForbidden)
+		return
+	}
+	s := p.newSession(enc, r.URL.Path, addr)
+	if !n.add(&s.conn.Client) {
+		s.conn.in.release()
+		p.mount.unavailable(w)
+		return
+	}
+	n.metrics.accepted.Add(1)
+	entered := s.conn.enter(id)
+	if entered {
+		p.keep(s)
+	}
+	s.conn.pool.flush(&s.conn.outlet)
+	go s.conn.serve()
+	if !entered {
+		writeStatus(w, http.StatusForbidden)
+		return
+	}
+	writeWhole(w, s.answer(http.StatusGone, nil))
+}
+
+// post hands what the client sends to its session.
+func (p *polls) post(w http.ResponseWriter, r *http.Request) {
+	s := p.find(r)
+	switch {
+	case s == nil:
+		writeStatus(w, http.StatusGone)
+	case !p.permits(r):
+		writeStatus(w, http.StatusForbidden)
+	default:
+		writeStatus(w, s.receive(w, r))
+	}
+}
+
+// pollSession is one client that polls: its connection, which is its own socket.
+type pollSession struct {
+	pollConn
+	polls *polls
+	conn  *conn
+	id    pollID
+	token string
+	entry wheelEntry
+}
+
+func (p *polls) newSession(enc codec, path, addr string) *pollSession {
+	s := &pollSession{polls: p, id: newPollID()}
+	s.token = p.key.sign(s.id, time.Now())
+	s.init(addr, func() { s.conn.touch() }, s.dropped)
+	s.conn = newConn(p.mount.node, &upgraded{nc: s}, enc, path, addr)
+	s.conn.to = p.mount.to(s.conn)
+	return s
+}
+
+// dropped notes that a message of bytes could not be kept.
+func (s *pollSession) dropped(bytes int) {
+	s.polls.mount.node.log.Debug("realtime: bytes dropped for a client that polls", "conn", s.conn.id, "bytes", bytes)
+}
+
+// poll answers with what waits, as soon as there is something.
+func (s *pollSession) poll(w http.ResponseWriter, r *http.Request) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.polls.window + pollAnswer)) // the host's may be shorter
+	s.conn.touch()
+	batch, gone := s.take(r.Context(), s.polls.window)
+	delivered := false
+	defer func() {
+		s.settle(batch, delivered)
+		s.conn.touch()
+		if s.spent() {
+			s.polls.drop(s)
+		}
+	}()
+	status := http.StatusNoContent
+	switch {
+	case gone:
+		status = http.StatusGone
+	case batch != nil:
+		status = http.StatusOK
+	}
+	if r.Context().Err() == nil {
+		delivered = writeWhole(w, s.answer(status, batch)) == nil
+	}
+}
+
+// receive hands the messages of a POST to the connection and returns the status.
+func (s *pollSession) receive(w http.ResponseWriter, r *http.Request) int {
+	by := time.Now().Add(s.polls.window)
+	http.NewResponseController(w).SetReadDeadline(by)
+	limit := s.polls.mount.node.messageBytes
+	body := newPostBody(http.MaxBytesReader(w, r.Body, postBytes(limit)), r.Header.Get("Content-Type"), limit)
+	for {
+		op, payload, err := body.next()
+		if err == nil {
+			err = s.deliver(op, payload, by)
+		}
+		switch {
+		case err == nil:
+		case err == io.EOF:
+			return http.StatusOK
+		case err == errMessageTooLarge:
+			s.fail(err)
+			return http.StatusRequestEntityTooLarge
+		case errors.Is(err, net.ErrClosed):
+			return http.StatusGone
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return http.StatusRequestTimeout
+		default:
+			return http.StatusBadRequest // the body has broken off
+		}
+	}
+}
+
+// Close implements [net.Conn]: the connection has ended. A session that has told
+// everything is forgotten; another one is kept for one more poll.
+func (s *pollSession) Close() error {
+	err := s.pollConn.Close()
+	if s.spent() {
+		s.polls.drop(s)
+	}
+	return err
+}
+
+// expire implements [expirer]: it ends the session some time after its last poll.
+func (s *pollSession) expire(now time.Time) time.Time {
+	if left := s.polls.life() - s.unpolled(now); left > 0 {
+		return now.Add(left)
+	}
+	s.polls.forget(s)
+	s.fail(io.EOF)
+	return time.Time{}
+}
+
+// life is how long a session lives without a poll.
+func (p *polls) life() time.Duration { return p.window * 3 / 2 }
+
+func (p *polls) keep(s *pollSession) {
+	p.mu.Lock()
+	p.open[s.id] = s
+	p.mu.Unlock()
+	p.mount.node.wheel.schedule(&s.entry, s, time.Now().Add(p.life()))
+}
+
+func (p *polls) forget(s *pollSession) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, s.id)
+}
+
+// drop forgets a session before its time. It must not be called from its expire.
+func (p *polls) drop(s *pollSession) {
+	p.forget(s)
+	p.mount.node.wheel.cancel(&s.entry)
+}
+
+// find returns the session whose token r brings, nil if there is none.
+func (p *polls) find(r *http.Request) *pollSession {
+	id, ok := p.key.verify(pollToken(r), time.Now())
+	if !ok {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[id]
+}
+
+// answer is the body for a poll: messages are JSON strings with commas between.
+func (s *pollSession) answer(status int, messages []byte) []byte {
+	b := make([]byte, 0, 64+len(s.token)+len(messages))
+	b = strconv.AppendInt(append(b, `{"status":`...), int64(status), 10)
+	b = append(append(append(b, `,"token":"`...), s.token...), `","messages":[`...)
+	return append(append(b, messages...), "]}"...)
+}
+
+// writeStatus answers with nothing but a status.
+func writeStatus(w http.ResponseWriter, status int) {
+	writeWhole(w, fmt.Appendf(nil, `{"status":%d}`, status))
+}
+
+// writeWhole writes a whole answer through to the socket. The error tells that the
+// client cannot have got it.
+func writeWhole(w http.ResponseWriter, body []byte) error {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	if err := http.NewResponseController(w).Flush(); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
