@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"fmt"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -11,6 +12,11 @@ import (
 
 // NewMemoryBroker returns the broker that a server without WithBroker has.
 func NewMemoryBroker() Broker { return newMemoryBroker() }
+
+// Polls returns a handler for clients of s that poll, in the first of its protocols.
+func (s *Server) Polls() http.Handler {
+	return http.HandlerFunc(newPolls(s.main, s.main.admitPoll).serve)
+}
 
 // Check returns what is wrong with the bookkeeping of a server at rest: every
 // membership is seen from both ends, and the gauges equal the counts.

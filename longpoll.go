@@ -34,7 +34,7 @@ const (
 // with cookies.
 func LongPoll() MountOption {
 	return func(m *Mount) error {
-		m.poll = newPolls(m).serve
+		m.poll = newPolls(m, m.admitPoll).serve
 		return nil
 	}
 }
@@ -55,8 +55,8 @@ type polls struct {
 // mount has to pass, up to the identity, which is nil only with an error.
 type pollAdmit func(w http.ResponseWriter, r *http.Request) (*Identity, codec, error)
 
-func newPolls(m *Mount) *polls {
-	return &polls{mount: m, window: pollWindow, key: newPollKey(), admit: m.admitPoll, open: map[pollID]*pollSession{}}
+func newPolls(m *Mount, admit pollAdmit) *polls {
+	return &polls{mount: m, window: pollWindow, key: newPollKey(), admit: admit, open: map[pollID]*pollSession{}}
 }
 
 // admitPoll is the [pollAdmit] of a mount with the first of its protocols.

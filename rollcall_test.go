@@ -164,7 +164,7 @@ func TestStatesOfOneVersionShareAFrame(t *testing.T) {
 		t.Errorf("got %d and %d frames, want the same one", len(a), len(b))
 	}
 	phoenix := newSeat("d", envelopeCodec{}, bounds) // whose codec would write its join ref
-	m := &member{client: &phoenix.Client, joinRef: `"7"`}
+	m := &member{client: &phoenix.Client, present: &attendee{joinRef: `"7"`}}
 	if err := h.join(t.Context(), p, "room:1", m, nil, func(joined) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func BenchmarkPresenceDiff(b *testing.B) {
 			t := h.lookup("room:1")
 			r := t.presence.(*rollCall)
 			for b.Loop() {
-				for _, m := range t.members[:changes] {
+				for _, m := range t.members.block(0)[:changes] {
 					if err := r.change(m, trackAgain, m.client.id, []byte(`"typing":true`)); err != nil {
 						b.Fatal(err)
 					}
