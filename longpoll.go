@@ -52,21 +52,22 @@ type polls struct {
 }
 
 // pollAdmit passes the first request of a session through what a handshake of the
-// mount has to pass, up to the identity, which is nil only with an error.
-type pollAdmit func(w http.ResponseWriter, r *http.Request) (*Identity, codec, error)
+// mount has to pass, up to the identity, which is nil only with an error. It settles
+// the protocol of h.
+type pollAdmit func(h *handshake) (*Identity, error)
 
 func newPolls(m *Mount, admit pollAdmit) *polls {
 	return &polls{mount: m, window: pollWindow, key: newPollKey(), admit: admit, open: map[pollID]*pollSession{}}
 }
 
 // admitPoll is the [pollAdmit] of a mount with the first of its protocols.
-func (m *Mount) admitPoll(w http.ResponseWriter, r *http.Request) (*Identity, codec, error) {
-	h := &handshake{m: m, w: w, r: r, enc: m.codecs[0], addr: addrText(m.gate.proxies.clientIP(r))}
-	id, err := h.admit(base64.RawURLEncoding.EncodeToString([]byte(r.Header.Get("X-Phoenix-AuthToken"))))
+func (m *Mount) admitPoll(h *handshake) (*Identity, error) {
+	h.enc = m.codecs[0]
+	id, err := h.admit(base64.RawURLEncoding.EncodeToString([]byte(h.r.Header.Get("X-Phoenix-AuthToken"))))
 	if err == nil && id == nil {
 		err = fmt.Errorf("%w: a session brings its token with its first request", ReasonUnauthenticated)
 	}
-	return id, h.enc, err
+	return id, err
 }
 
 // serve answers one request (phoenix.md appendix A). The status is in the body:
@@ -113,16 +114,16 @@ func (p *polls) permits(r *http.Request) bool {
 // begin starts a session, or refuses.
 func (p *polls) begin(w http.ResponseWriter, r *http.Request) {
 	n := p.mount.node
-	addr := addrText(p.mount.gate.proxies.clientIP(r))
-	id, enc, err := p.admit(w, r)
+	h := &handshake{m: p.mount, w: w, r: r, addr: addrText(p.mount.gate.proxies.clientIP(r))}
+	id, err := p.admit(h)
 	if err != nil {
 		reason, _ := refusalOf(err)
 		p.mount.count(string(reason))
-		n.log.Warn("realtime: long polling refused", "remote", addr, "url", maskURL(r.URL), "reason", string(reason), "error", err)
+		n.log.Warn("realtime: long polling refused", "remote", h.addr, "url", maskURL(r.URL), "reason", string(reason), "error", err)
 		writeStatus(w, http.StatusForbidden)
 		return
 	}
-	s := p.newSession(enc, r.URL.Path, addr)
+	s := p.newSession(h)
 	if !n.add(&s.conn.Client) {
 		s.conn.in.release()
 		p.mount.unavailable(w)
@@ -165,11 +166,11 @@ type pollSession struct {
 	entry wheelEntry
 }
 
-func (p *polls) newSession(enc codec, path, addr string) *pollSession {
+func (p *polls) newSession(h *handshake) *pollSession {
 	s := &pollSession{polls: p, id: newPollID()}
 	s.token = p.key.sign(s.id, time.Now())
-	s.init(addr, func() { s.conn.touch() }, s.dropped)
-	s.conn = newConn(p.mount.node, &upgraded{nc: s}, enc, path, addr)
+	s.init(h.addr, func() { s.conn.touch() }, s.dropped)
+	s.conn = newConn(p.mount.node, &upgraded{nc: s}, h.enc, h.r.URL.Path, h.addr)
 	s.conn.to = p.mount.to(s.conn)
 	return s
 }
@@ -195,7 +196,9 @@ func (s *pollSession) poll(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusNoContent
 	switch {
 	case gone:
-		status = http.StatusGone
+		// After 410, clients up to 1.7 go on in a new session without their channels;
+		// after 500, all of them reconnect and join again.
+		status = http.StatusInternalServerError
 	case batch != nil:
 		status = http.StatusOK
 	}
@@ -218,6 +221,9 @@ func (s *pollSession) receive(w http.ResponseWriter, r *http.Request) int {
 		switch {
 		case err == nil:
 		case err == io.EOF:
+			if body.cut() {
+				s.polls.mount.node.log.Debug("realtime: a POST of too many messages was cut", "conn", s.conn.id, "messages", maxPostLines)
+			}
 			return http.StatusOK
 		case err == errMessageTooLarge:
 			s.fail(err)
@@ -232,8 +238,8 @@ func (s *pollSession) receive(w http.ResponseWriter, r *http.Request) int {
 	}
 }
 
-// Close implements [net.Conn]: the connection has ended. A session that has told
-// everything is forgotten; another one is kept for one more poll.
+// Close implements [net.Conn]: the connection has ended. The session is kept until
+// a poll has been told so, or for as long as any without polls.
 func (s *pollSession) Close() error {
 	err := s.pollConn.Close()
 	if s.spent() {

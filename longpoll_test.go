@@ -389,8 +389,10 @@ func TestAMessageTooLargeEndsTheSession(t *testing.T) {
 				t.Errorf("type %q: ended as %s, want message_too_large", kind, why)
 			}
 			p.wantMessage(`"reason":"message_too_large"`)
-			if a := p.poll(); a.Status != 410 {
-				t.Errorf("type %q: a poll after the end got %+v, want 410", kind, a)
+			for _, want := range []int{500, 410} {
+				if a := p.poll(); a.Status != want {
+					t.Errorf("type %q: a poll after the end got %+v, want %d", kind, a, want)
+				}
 			}
 			check(t, s)
 		})
@@ -490,10 +492,26 @@ func TestDisconnectEndsAPollWithWhatWaits(t *testing.T) { // phoenix.md 5.5
 		if n := openConnections(t, s); n != 0 || time.Since(start) != 0 {
 			t.Errorf("%d connections after %v, want none at once", n, time.Since(start))
 		}
-		if a := p.poll(); a.Status != 410 {
-			t.Errorf("the next poll got %+v, want 410", a)
+		for _, want := range []int{500, 410} { // the end is told once
+			if a := p.poll(); a.Status != want {
+				t.Errorf("the next poll got %+v, want %d", a, want)
+			}
 		}
 		check(t, s)
+	})
+}
+
+func TestAnEndedSessionIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := userServer(t)
+		p := newPoller(t, s.Polls())
+		p.header.Set("X-Phoenix-AuthToken", "ann")
+		p.begin()
+		s.Disconnect(realtime.Target{User: "ann"}, nil)
+		time.Sleep(16 * time.Second)
+		if a := p.poll(); a.Status != 410 {
+			t.Errorf("a poll long after the end got %+v, want 410", a)
+		}
 	})
 }
 
@@ -520,6 +538,9 @@ func TestADrainEndsSessions(t *testing.T) { // phoenix.md 5.6
 			t.Errorf("the poll that waited got %+v, want to be told of the drain", a)
 		}
 		idle.wantMessage(`"reason":"shutdown"`) // what waited is not lost
+		if a := idle.poll(); a.Status != 500 {
+			t.Errorf("the next poll got %+v, want 500", a)
+		}
 		w := httptest.NewRecorder()
 		idle.h.ServeHTTP(w, idle.request(http.MethodGet, "", ""))
 		if w.Code != 503 || w.Header().Get("Retry-After") == "" {

@@ -64,6 +64,12 @@ func (b *postBody) next() (opcode, []byte, error) {
 	}
 }
 
+// cut reports whether there is more than the lines that were taken.
+func (b *postBody) cut() bool {
+	_, err := b.src.Peek(1)
+	return b.lines == 0 && !b.whole && err == nil
+}
+
 // message is one line. What is neither an array nor base64 is left to the codec
 // as text: it is an object of V1, or nothing that a codec will take.
 func (b *postBody) message(line []byte) (opcode, []byte, error) {

@@ -55,7 +55,11 @@ func TestAPostIsSplitIntoMessages(t *testing.T) { // phoenix.md appendix A
 		{"bytes over it", ndjson, base64.StdEncoding.EncodeToString([]byte(long + "x")), nil, errMessageTooLarge},
 	} {
 		for _, src := range []io.Reader{strings.NewReader(c.body), iotest.OneByteReader(strings.NewReader(c.body))} {
-			got, err := posted(newPostBody(src, c.kind, int64(len(long))))
+			body := newPostBody(src, c.kind, int64(len(long)))
+			got, err := posted(body)
+			if body.cut() {
+				t.Errorf("%s: counts as cut", c.name)
+			}
 			if !slices.Equal(got, c.want) || !errors.Is(err, c.err) {
 				t.Errorf("%s: got %q, %v, want %q, %v", c.name, got, err, c.want, c.err)
 			}
@@ -65,7 +69,11 @@ func TestAPostIsSplitIntoMessages(t *testing.T) { // phoenix.md appendix A
 
 func TestAPostOfMoreThanAHundredMessagesIsCut(t *testing.T) { // phoenix.md appendix A
 	body := strings.Repeat("[1]\n", 100) + "\n[101]\n"
-	got, err := posted(newPostBody(strings.NewReader(body), ndjson, 10))
+	all := newPostBody(strings.NewReader(body), ndjson, 10)
+	got, err := posted(all)
+	if !all.cut() {
+		t.Error("it is not noticed")
+	}
 	if len(got) != 100 || slices.Contains(got, "1 [101]") || err != io.EOF {
 		t.Errorf("got %d messages and %v, want the first 100", len(got), err)
 	}

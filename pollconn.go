@@ -45,6 +45,7 @@ type pollConn struct {
 	readBy, writeBy time.Time // deadlines, zero for none
 	parted          bool      // the server's close frame was written
 	closed          bool
+	told            bool // a poll was told of the end
 }
 
 func (p *pollConn) init(addr string, pinged func(), dropped func(bytes int)) {
@@ -243,6 +244,7 @@ func (p *pollConn) take(ctx context.Context, most time.Duration) (batch []byte, 
 			p.moved.Broadcast()
 			return batch, false
 		case p.closed, p.parted:
+			p.told = true
 			return nil, true
 		}
 		if past(until) {
@@ -281,11 +283,11 @@ func (p *pollConn) unpolled(now time.Time) time.Duration {
 	return now.Sub(p.last)
 }
 
-// spent reports whether the connection has ended and no message waits.
+// spent reports whether the connection has ended, and the client knows.
 func (p *pollConn) spent() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.closed && len(p.out) == 0 && !p.lent
+	return p.closed && p.told
 }
 
 // fail has Read return err once it has read what there is.

@@ -124,8 +124,11 @@ func TestWriteBlocksWhileNobodyPolls(t *testing.T) {
 		if p.spent() {
 			t.Error("spent, want one batch for the last poll")
 		}
-		if got, _ := polled(p, 0); len(got) != pollBuffer+2 || !p.spent() {
+		if got, gone := polled(p, 0); len(got) != pollBuffer+2 || gone || p.spent() {
 			t.Errorf("polled %d bytes after the end, want the %d that had been written", len(got), pollBuffer+2)
+		}
+		if got, gone := polled(p, 0); got != "" || !gone || !p.spent() {
+			t.Errorf("polled %q, gone %v, want to be told of the end", got, gone)
 		}
 	})
 }
