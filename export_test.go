@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 
@@ -15,7 +16,14 @@ func NewMemoryBroker() Broker { return newMemoryBroker() }
 
 // Polls returns a handler for clients of s that poll, in the first of its protocols.
 func (s *Server) Polls() http.Handler {
-	return http.HandlerFunc(newPolls(s.main, s.main.admitPoll).serve)
+	return http.HandlerFunc(newPolls(s.main, func(h *handshake) (*Identity, error) {
+		h.enc = s.main.codecs[0]
+		id, err := h.admit(base64.RawURLEncoding.EncodeToString([]byte(h.r.Header.Get("X-Phoenix-AuthToken"))))
+		if err == nil && id == nil {
+			err = ReasonUnauthenticated
+		}
+		return id, err
+	}).serve)
 }
 
 // Check returns what is wrong with the bookkeeping of a server at rest: every

@@ -1,7 +1,6 @@
 package realtime
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -23,18 +22,19 @@ const (
 	pollAnswer = 5 * time.Second
 )
 
-// LongPoll has a Phoenix mount serve …/longpoll, too: plain requests for clients
-// whose network lets no WebSocket through. A session passes the checks of a
-// handshake, counts as a connection in every limit, and ends 15 s after its last
-// poll. It lives on the server that began it: a balancer in front of several has
-// to send a client to the same one.
+// LongPoll has the mount serve …/longpoll, too: plain requests for clients whose
+// network lets no WebSocket through. A session passes the checks of a handshake,
+// counts as a connection in every limit, and ends 15 s after its last poll. It lives
+// on the server that began it: a balancer in front of several has to send a client
+// to the same one. What is refused is told by the status 403 in JSON, without
+// [Refused].
 //
 // Messages of bytes cannot be polled: such events and replies are dropped. Pages
 // of other origins may read the answers, if [Origins] lets them connect, but never
 // with cookies.
-func LongPoll() MountOption {
-	return func(m *Mount) error {
-		m.poll = newPolls(m, m.admitPoll).serve
+func LongPoll() PhoenixOption {
+	return func(p *phoenixMount) error {
+		p.poll = newPolls(&p.Mount, p.admit).serve
 		return nil
 	}
 }
@@ -58,16 +58,6 @@ type pollAdmit func(h *handshake) (*Identity, error)
 
 func newPolls(m *Mount, admit pollAdmit) *polls {
 	return &polls{mount: m, window: pollWindow, key: newPollKey(), admit: admit, open: map[pollID]*pollSession{}}
-}
-
-// admitPoll is the [pollAdmit] of a mount with the first of its protocols.
-func (m *Mount) admitPoll(h *handshake) (*Identity, error) {
-	h.enc = m.codecs[0]
-	id, err := h.admit(base64.RawURLEncoding.EncodeToString([]byte(h.r.Header.Get("X-Phoenix-AuthToken"))))
-	if err == nil && id == nil {
-		err = fmt.Errorf("%w: a session brings its token with its first request", ReasonUnauthenticated)
-	}
-	return id, err
 }
 
 // serve answers one request (phoenix.md appendix A). The status is in the body:
@@ -117,9 +107,7 @@ func (p *polls) begin(w http.ResponseWriter, r *http.Request) {
 	h := &handshake{m: p.mount, w: w, r: r, addr: addrText(p.mount.gate.proxies.clientIP(r))}
 	id, err := p.admit(h)
 	if err != nil {
-		reason, _ := refusalOf(err)
-		p.mount.count(string(reason))
-		n.log.Warn("realtime: long polling refused", "remote", h.addr, "url", maskURL(r.URL), "reason", string(reason), "error", err)
+		h.note(err)
 		writeStatus(w, http.StatusForbidden)
 		return
 	}
@@ -170,7 +158,7 @@ func (p *polls) newSession(h *handshake) *pollSession {
 	s := &pollSession{polls: p, id: newPollID()}
 	s.token = p.key.sign(s.id, time.Now())
 	s.init(h.addr, func() { s.conn.touch() }, s.dropped)
-	s.conn = newConn(p.mount.node, &upgraded{nc: s}, h.enc, h.r.URL.Path, h.addr)
+	s.conn = newConn(p.mount.node, p.mount.terms, &upgraded{nc: s}, h.enc, h.r.URL.Path, h.addr)
 	s.conn.to = p.mount.to(s.conn)
 	return s
 }
@@ -182,9 +170,13 @@ func (s *pollSession) dropped(bytes int) {
 
 // poll answers with what waits, as soon as there is something.
 func (s *pollSession) poll(w http.ResponseWriter, r *http.Request) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.polls.window + pollAnswer)) // the host's may be shorter
+	window := s.polls.window
+	if idle := s.conn.terms.idle; idle > 0 {
+		window = min(window, idle/2)
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(window + pollAnswer)) // the host's may be shorter
 	s.conn.touch()
-	batch, gone := s.take(r.Context(), s.polls.window)
+	batch, gone := s.take(r.Context(), window)
 	delivered := false
 	defer func() {
 		s.settle(batch, delivered)

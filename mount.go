@@ -20,7 +20,6 @@ type Mount struct {
 	to      func(*conn) receiver // what a connection's messages are for
 	codecs  []codec              // the first is for clients that ask for none
 	plain   bool                 // refusals are plain HTTP
-	poll    http.HandlerFunc     // for paths that end in /longpoll, nil without LongPoll
 	sources TokenSource
 	cookie  string
 }

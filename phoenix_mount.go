@@ -43,6 +43,7 @@ type phoenixMount struct {
 	Mount
 	connect func(ctx context.Context, h Handshake) (*Identity, error)
 	refused func(w http.ResponseWriter, r *http.Request, err error)
+	poll    http.HandlerFunc // serves …/longpoll; nil without LongPoll
 }
 
 // Phoenix returns a handler for unmodified clients of Phoenix Channels, versions 1
@@ -164,8 +165,10 @@ func MaxChannels(n int) PhoenixOption {
 
 // ServeHTTP answers a handshake. The checks come in the order of section 1.6.
 func (p *phoenixMount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case transportOf(r.URL.Path) != "websocket":
+	switch transport := transportOf(r.URL.Path); {
+	case transport == "longpoll" && p.poll != nil:
+		p.poll(w, r)
+	case transport != "websocket":
 		http.NotFound(w, r)
 	case p.node.draining.Load():
 		p.unavailable(w)
@@ -209,6 +212,9 @@ func (p *phoenixMount) admit(h *handshake) (*Identity, error) {
 	shake := Handshake{Params: paramsOf(h.r), Request: h.r}
 	if h.echo, shake.Token, err = phoenixOffer(h.r.Header); err != nil {
 		return nil, err
+	}
+	if token := h.r.Header.Get("X-Phoenix-AuthToken"); token != "" { // of clients that poll
+		shake.Token = token
 	}
 	if h.enc, err = phoenixVersion(shake.Params); err != nil {
 		return nil, err
