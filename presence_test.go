@@ -203,9 +203,10 @@ func TestWhoeverIsGoneIsNotPresent(t *testing.T) { // 107, 109
 		"Unsubscribe":       func(s *realtime.Server, _ *realtimetest.Client) { bobOf(s).Unsubscribe("room:1", nil) },
 		"a refused refresh": func(_ *realtime.Server, c *realtimetest.Client) { c.Push("global", "auth", object{"token": "bob"}) },
 		"a slow consumer": func(s *realtime.Server, c *realtimetest.Client) {
+			bob := bobOf(s)
 			c.StopReading()
 			for range 600 {
-				bobOf(s).Push("global", "flood", nil)
+				bob.Push("global", "flood", nil)
 			}
 			c.Cut()
 		},
