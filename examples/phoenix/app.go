@@ -76,6 +76,8 @@ func newApp(cfg config) (*app, http.Handler, error) {
 	rt.Topic("foo*", realtime.Join(channelNamed("foo")))
 	a.addRooms()
 	a.addPresence()
+	// Not one of Phoenix's: for Supabase's clients, which come by the same endpoint.
+	rt.Supabase("realtime:*", realtime.Left(a.logLeft))
 	a.addGlobal()
 	return a, a.routes(cfg), nil
 }
