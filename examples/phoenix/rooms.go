@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -152,9 +153,11 @@ func addExtra(_ context.Context, _ *realtime.Client, m realtime.Message) (any, e
 	return fields, nil
 }
 
-// bin pushes bytes and answers with bytes: those that came, and two more.
+// bin pushes bytes and answers with bytes: those that came, and two more. Clients
+// of V1 cannot be pushed any.
 func bin(_ context.Context, c *realtime.Client, m realtime.Message) (any, error) {
-	if err := c.Push(m.Topic, "binpush", realtime.Binary{0, 1}); err != nil {
+	err := c.Push(m.Topic, "binpush", realtime.Binary{0, 1})
+	if err != nil && !errors.Is(err, realtime.ErrNotSupported) {
 		return nil, err
 	}
 	return realtime.Binary(append(slices.Clone(m.Binary), 3, 4)), nil
