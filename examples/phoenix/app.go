@@ -30,6 +30,7 @@ type config struct {
 	origins     []string // beside //example.com
 	idleTimeout time.Duration
 	compress    bool
+	longpoll    bool
 	log         *slog.Logger
 }
 
@@ -88,6 +89,9 @@ func (a *app) routes(cfg config) http.Handler {
 		realtime.Connect(a.connect),
 		realtime.Refused(refused),
 		realtime.IdleTimeout(cfg.idleTimeout),
+	}
+	if cfg.longpoll {
+		phoenix = append(phoenix, realtime.LongPoll())
 	}
 	// No request logger: it would write the query's tokens into the log.
 	r := chi.NewRouter()

@@ -226,6 +226,21 @@ func TestOwnOriginsAreEveryNameOfTheLoopback(t *testing.T) {
 	}
 }
 
+func TestLongPollingIsServedOnlyIfAsked(t *testing.T) {
+	off, on := check(t), start(t, "-longpoll")
+	if status, body, _ := request(t, http.MethodGet, off.base+"/socket/longpoll?vsn=2.0.0", "", nil); status != http.StatusNotFound || json.Valid([]byte(body)) {
+		t.Errorf("off: got %d %s, want 404 and no JSON", status, body)
+	}
+	status, body, _ := request(t, http.MethodGet, on.base+"/socket/longpoll?vsn=2.0.0", "", nil)
+	var answer struct {
+		Status int
+		Token  string
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != http.StatusOK || answer.Status != http.StatusGone || answer.Token == "" {
+		t.Errorf("on: got %d %s (%v), want a new session", status, body, err)
+	}
+}
+
 func TestPageLoadsUnderItsPolicy(t *testing.T) {
 	s := check(t)
 	for path, kind := range map[string]string{

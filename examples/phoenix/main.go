@@ -89,6 +89,7 @@ func parseFlags(args []string, stderr io.Writer) (string, config, error) {
 	origins := flags.String("origins", "", "comma separated origins that may connect beside //example.com and this server's own page")
 	flags.DurationVar(&cfg.idleTimeout, "idle-timeout", time.Minute, "silence of a Phoenix client after which it is disconnected")
 	flags.BoolVar(&cfg.compress, "compress", false, "negotiate permessage-deflate with clients that offer it")
+	flags.BoolVar(&cfg.longpoll, "longpoll", false, "serve /socket/longpoll, too")
 	if err := flags.Parse(args); err != nil {
 		return "", config{}, err
 	}
