@@ -9,7 +9,7 @@ import (
 )
 
 // call runs a handler. What it does wrong stays inside this call.
-func (ch *channel) call(h *handling, m Message) (response any, err error) {
+func (ch *channel) call(ctx context.Context, h *handling, m Message) (response any, err error) {
 	start := time.Now()
 	defer func() {
 		if r := recover(); r != nil {
@@ -24,7 +24,7 @@ func (ch *channel) call(h *handling, m Message) (response any, err error) {
 			ch.session.node.metrics.handlerErrors.WithLabelValues(ch.pattern.text, h.event, code).Inc()
 		}
 	}()
-	return h.call(ch.session.Context(), &ch.session.Client, m)
+	return h.call(ctx, &ch.session.Client, m)
 }
 
 // guard runs a callback of the host that has nobody to answer to.

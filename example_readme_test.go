@@ -314,6 +314,41 @@ func readmeMounts() error {
 	return nil
 }
 
+func readmePhoenix(router chiRouter, store phoenixStore) error {
+	rt, err := realtime.New()
+	if err != nil {
+		return err
+	}
+
+	router.Mount("/socket", rt.Phoenix( // new Socket("/socket", {authToken: …})
+		realtime.Connect(func(ctx context.Context, h realtime.Handshake) (*realtime.Identity, error) {
+			user, err := store.userOf(h.Token) // or h.Param("token"), as before Phoenix 1.8
+			return &realtime.Identity{User: user, Session: "user_sockets:" + user}, err
+		}),
+		realtime.LongPoll(), // for networks that let no WebSocket through
+	))
+	lobby := rt.Topic("room:*", realtime.Presence())
+	lobby.Handle("new_msg", func(ctx context.Context, c *realtime.Client, m realtime.Message) (any, error) {
+		return realtime.Nothing, rt.Publish(ctx, m.Topic, "new_msg", m.Data) // broadcast!, {:noreply, socket}
+	})
+	lobby.Intercept("typing", func(ctx context.Context, c *realtime.Client, m realtime.Message) (any, error) {
+		return m.Data, nil // handle_out: what this one member gets instead
+	})
+	rt.Supabase("realtime:*") // for @supabase/realtime-js, at the same mount
+
+	return nil
+}
+
+// chiRouter is the method of chi's router that the README shows.
+type chiRouter interface {
+	Mount(pattern string, h http.Handler)
+}
+
+// phoenixStore knows whose token one is.
+type phoenixStore interface {
+	userOf(token string) (string, error)
+}
+
 func readmeObserve(registry prometheus.Registerer) error {
 	rt, err := realtime.New(
 		realtime.Anonymous(),

@@ -28,7 +28,7 @@ func (ch *channel) do(t task) {
 	switch t.op {
 	case opJoin:
 		if err := ch.join(t, nil); err != nil {
-			ch.refuse(t.ref, t.joinRef, err)
+			ch.refuseUnlessLate(t, err)
 		}
 	case opLeave:
 		ch.leaveAsked(t.ref)
@@ -64,7 +64,7 @@ func (ch *channel) handle(in inbound) (r *Reply, response any, err error) {
 		return nil, nil, nil
 	}
 	s.flight.add(noteMessage, h.event, len(in.data)+len(in.binary))
-	response, err = ch.call(h, Message{Topic: ch.name, Event: in.event, Data: in.data, Binary: in.binary, params: ch.params, reply: r})
+	response, err = ch.call(ch.session.Context(), h, Message{Topic: ch.name, Event: in.event, Data: in.data, Binary: in.binary, params: ch.params, reply: r})
 	return r, response, err
 }
 
@@ -129,7 +129,7 @@ func (ch *channel) intercept(t task) {
 	if m, _ := ch.membership(); m != t.member {
 		return
 	}
-	payload, err := ch.call(h, Message{Topic: ch.name, Event: t.event.Name, Data: t.event.Data, params: ch.params})
+	payload, err := ch.call(ch.session.Context(), h, Message{Topic: ch.name, Event: t.event.Name, Data: t.event.Data, params: ch.params})
 	if end := ch.endOf(err); end != nil {
 		ch.expel(end)
 		return

@@ -1,5 +1,10 @@
 package realtime
 
+import (
+	"sync/atomic"
+	"time"
+)
+
 // errUnsubscribed tells of an end that has no reason of its own.
 var errUnsubscribed = &Error{Code: string(ReasonDisconnected), Text: "Unsubscribed by the server", Retry: RetryNever}
 
@@ -23,7 +28,7 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	var response any
 	if t.kind != taskAdmit && ch.pattern.join != nil {
 		var err error
-		if response, err = ch.call(ch.pattern.join, Message{Topic: ch.name, Event: "subscribe", Data: t.data, params: ch.params}); err != nil {
+		if response, err = ch.admission(t); err != nil {
 			return err
 		}
 	}
@@ -57,6 +62,28 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	s.flight.add(noteJoined, ch.pattern.text, 0)
 	return nil
 }
+
+// admission asks the join function. If that takes too long the client is refused
+// meanwhile, and what the function says in the end counts no more.
+func (ch *channel) admission(t task) (any, error) {
+	ctx := newDeadline(ch.session.Context(), ch.pattern.joinTime)
+	defer ctx.end()
+	var settled atomic.Bool
+	late := time.AfterFunc(ch.pattern.joinTime, func() {
+		if settled.CompareAndSwap(false, true) {
+			ch.refuse(t.ref, t.joinRef, errJoinLate)
+		}
+	})
+	defer late.Stop()
+	response, err := ch.call(ctx, ch.pattern.join, Message{Topic: ch.name, Event: "subscribe", Data: t.data, params: ch.params})
+	if !settled.CompareAndSwap(false, true) {
+		return nil, errJoinLate
+	}
+	return response, err
+}
+
+// errJoinLate answers a join whose function has taken too long.
+var errJoinLate = &Error{Code: CodeJoinTimeout, Text: "The join took too long", Retry: RetryBackoff}
 
 // admit queues the answer to a join and what follows it. It is called under the
 // topic's lock.
@@ -95,7 +122,13 @@ func (ch *channel) endJoin() {
 	}
 }
 
-// refuse answers a join that was not to be.
+// refuseUnlessLate answers a join that was not to be, unless it is answered already.
+func (ch *channel) refuseUnlessLate(t task, err error) {
+	if err != errJoinLate {
+		ch.refuse(t.ref, t.joinRef, err)
+	}
+}
+
 func (ch *channel) refuse(ref, joinRef string, err error) {
 	e := ch.clientError(err, "join")
 	ch.countJoin(e.Code)
@@ -179,7 +212,7 @@ func (ch *channel) recheck() {
 		return
 	}
 	m := Message{Topic: ch.name, Event: "auth", Data: []byte("null"), params: ch.params}
-	if _, err := ch.call(ch.pattern.join, m); err != nil {
+	if _, err := ch.call(ch.session.Context(), ch.pattern.join, m); err != nil {
 		ch.expel(ch.clientError(err, "auth"))
 	}
 }

@@ -13,6 +13,7 @@ type Pattern struct {
 	handlers   map[string]*handling
 	intercepts map[string]*handling
 	fallback   *handling
+	joinTime   time.Duration
 	join       *handling
 	left       func(c *Client, topic string, why Reason)
 	keep       Retention
@@ -82,6 +83,23 @@ func Join(f Handler) TopicOption {
 	}
 }
 
+// JoinTime sets how long the join function may take: 10 s by default, after which
+// Phoenix's clients give up. Then its context ends and the client is refused with
+// "join_timeout"; what the function returns in the end is dropped. It keeps the
+// client's messages to the topic waiting until it returns.
+func JoinTime(d time.Duration) TopicOption {
+	return func(p *Pattern) error {
+		if d <= 0 {
+			return fmt.Errorf("JoinTime(%v): want more than 0", d)
+		}
+		p.joinTime = d
+		return nil
+	}
+}
+
+// joinTime is the default of JoinTime.
+const joinTime = 10 * time.Second
+
 // Left sets a function that is called once for every membership that ends, on
 // whatever way: with ReasonClientClosed for an unsubscribe or a closed socket,
 // with ReasonDisconnected if the server ended the membership, else with what ended
@@ -125,6 +143,9 @@ func Overflow(policy Policy) TopicOption {
 
 // settle fills in defaults and refuses contradictions.
 func (p *Pattern) settle() error {
+	if p.joinTime == 0 {
+		p.joinTime = joinTime
+	}
 	if p.policy.name == "" {
 		p.policy = CloseSlow
 		if p.keep.Keeps() {

@@ -120,7 +120,7 @@ func (ch *channel) rejoin(t task) {
 		ch.clientError(err, "join") // for the log
 		err = errJoinCrashed
 	}
-	ch.refuse(t.ref, t.joinRef, err)
+	ch.refuseUnlessLate(t, err)
 	for _, f := range last {
 		ch.session.send(f)
 	}

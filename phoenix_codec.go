@@ -283,6 +283,8 @@ func phoenixReason(e *Error) string {
 		return "unhandled event"
 	case e.Code == CodeTooManyChannels:
 		return "too many channels joined"
+	case e.Code == CodeJoinTimeout:
+		return "join timeout"
 	case e.Code == codeCrash:
 		return "join crashed"
 	case e.Code == string(ReasonInternal) && e.Text == ReasonInternal.info().Text:

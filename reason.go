@@ -107,6 +107,7 @@ const (
 	CodeAlreadySubscribed = "already_subscribed"
 	CodeTooManyChannels   = "too_many_channels"
 	CodeNoHistory         = "no_history"
+	CodeJoinTimeout       = "join_timeout"
 )
 
 // Error is an answer meant for the client: a handler, join function or
@@ -132,7 +133,7 @@ func Reject(text string) *Error {
 // of which there could be any number.
 func codeLabel(code string) string {
 	switch code {
-	case "ok", CodeInvalidData, CodeUnknownChannel, CodeUnknownEvent, CodeNotSubscribed, CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory:
+	case "ok", CodeInvalidData, CodeUnknownChannel, CodeUnknownEvent, CodeNotSubscribed, CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory, CodeJoinTimeout:
 		return code
 	}
 	for _, row := range reasons {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -36,7 +37,36 @@ func init() {
 	})
 }
 
-type realtimeServer struct{ rt *realtime.Server }
+func init() {
+	register(&peer{
+		name:  "phoenix",
+		note:  "this library, its clients speaking Phoenix's V2: the same as realtime in all else",
+		start: startPhoenix, compresses: true, variant: true,
+		speak: dialect{
+			Path:        "/socket/websocket?vsn=2.0.0",
+			Subprotocol: "phoenix, base64url.bearer.phx." + base64.RawStdEncoding.EncodeToString([]byte(realtimetest.Token([]byte(realtimeSecret), "bench"))),
+			Hello:       []string{`["1","1","bench:{topic}","phx_join",{}]`},
+			Ready:       `"status":"ok"`,
+			Join:        `["1","1","bench:{topic}","phx_join",{}]`,
+			Leave:       `["1","1","bench:{topic}","phx_leave",{}]`,
+			Echo:        `["1","2","bench:0","echo",{payload}]`,
+		},
+	})
+}
+
+func startPhoenix(compress bool) (server, error) {
+	s, err := startRealtime(compress)
+	if err != nil {
+		return nil, err
+	}
+	rt := s.(realtimeServer).rt
+	return realtimeServer{rt, rt.Phoenix()}, nil
+}
+
+type realtimeServer struct {
+	rt      *realtime.Server
+	handler http.Handler
+}
 
 func startRealtime(compress bool) (server, error) {
 	opts := []realtime.Option{
@@ -55,12 +85,12 @@ func startRealtime(compress bool) (server, error) {
 	allow := func(context.Context, *realtime.Client, realtime.Message) (any, error) { return nil, nil }
 	rt.Topic("bench:{topic}", realtime.Join(allow)).Handle("echo",
 		func(_ context.Context, _ *realtime.Client, m realtime.Message) (any, error) { return m.Data, nil })
-	return realtimeServer{rt}, nil
+	return realtimeServer{rt, rt}, nil
 }
 
 // Serve implements server.
 func (s realtimeServer) Serve(l net.Listener) error {
-	return (&http.Server{Handler: s.rt}).Serve(l)
+	return (&http.Server{Handler: s.handler}).Serve(l)
 }
 
 // Publish implements server.
