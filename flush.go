@@ -98,11 +98,8 @@ type flushPool struct {
 	running int
 }
 
-// newFlushPool makes a pool that leaves one core to those who publish and read. With
-// all cores for the workers a publisher waits for one of them to pause, queues stay
-// short and fewer frames share a system call.
 func newFlushPool(m *metrics, stall time.Duration) *flushPool {
-	return &flushPool{workers: max(1, runtime.GOMAXPROCS(0)-1), stall: stall, metrics: m, base: time.Now()}
+	return &flushPool{workers: runtime.GOMAXPROCS(0), stall: stall, metrics: m, base: time.Now()}
 }
 
 // chain is a list of connections on its way into the pool.
@@ -123,7 +120,20 @@ func (c *chain) add(t *outlet) {
 }
 
 // add has the connections in c flushed by workers and empties c.
+//
+// An event of a large topic, which comes by the share, is for all cores. Many small
+// ones leave one core to those who publish: with a worker on each a publisher waits
+// for one of them to pause, queues stay short and fewer frames share a system call.
 func (p *flushPool) add(c *chain) {
+	most := p.workers
+	if c.n < share {
+		most = max(1, most-1)
+	}
+	p.put(c, most)
+}
+
+// put is add with at most so many workers.
+func (p *flushPool) put(c *chain, most int) {
 	if c.n == 0 {
 		return
 	}
@@ -135,7 +145,7 @@ func (p *flushPool) add(c *chain) {
 	}
 	p.tail = c.tail
 	p.waiting += c.n
-	start := min(p.workers-p.running, (p.waiting+share-1)/share)
+	start := min(most-p.running, (p.waiting+share-1)/share)
 	p.running += max(start, 0)
 	p.busy.Store(true)
 	p.mu.Unlock()
@@ -182,7 +192,7 @@ func (p *flushPool) workLoop() {
 			t = next
 		}
 		w.count(p.metrics)
-		p.add(&again)
+		p.put(&again, 1) // this worker is one
 	}
 	flushers.Put(w)
 }

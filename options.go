@@ -344,9 +344,9 @@ func WithWriteTimeout(d time.Duration) Option {
 }
 
 // WithWriters bounds the goroutines that write published events to sockets at the
-// same time. They exist only while there is something to write. The default is one
-// fewer than GOMAXPROCS, but at least one: publishers and handlers have a core left
-// then. With fewer the queues of large topics get longer, more frames share a system
+// same time. They exist only while there is something to write. The default is
+// GOMAXPROCS; the last of them works only for topics of 32 members and more, so that
+// many small events leave a core to publishers and handlers. With fewer the queues of large topics get longer, more frames share a system
 // call, and events take longer.
 func WithWriters(n int) Option {
 	return func(c *config) error {
