@@ -50,6 +50,7 @@ func TestPhoenixPolls(t *testing.T) { // phoenix.md appendix A
 			t.Errorf("%d disconnected, want 1", n)
 		}
 		for _, want := range []int{500, 410} {
+			synctest.Wait() // for the connection's end
 			if a := p.poll(); a.Status != want {
 				t.Errorf("a poll after the end got %+v, want %d", a, want)
 			}

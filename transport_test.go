@@ -282,13 +282,13 @@ func TestConnectionOverTLS(t *testing.T) {
 	p := shake(t, nc, wire(nil).frame(fText, `{"channel":"room:1","type":"subscribe","ref":"1"}`))
 	p.until(t, "subscription_success")
 	for i := range 50 {
-		if err := s.Publish(t.Context(), "room:1", "n", strings.Repeat("x", i*1000)); err != nil {
+		if err := s.Publish(t.Context(), "room:1", "n", strings.Repeat("x", i*500)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range 50 {
-		if m := p.until(t, "n"); len(m.Data) != i*1000+2 {
-			t.Fatalf("event %d has %d bytes, want %d", i, len(m.Data), i*1000+2)
+		if m := p.until(t, "n"); len(m.Data) != i*500+2 {
+			t.Fatalf("event %d has %d bytes, want %d", i, len(m.Data), i*500+2)
 		}
 	}
 	s.Disconnect(Target{Connection: s.node.list()[0].id}, nil)
