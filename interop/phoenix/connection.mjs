@@ -1,0 +1,94 @@
+// Checks 127 to 131 and 133: the connection of Phoenix's client.
+import assert from "node:assert/strict";
+import { answer, ok, sleep, until } from "./case.mjs";
+import { phoenix } from "./clients.mjs";
+
+// returns loses the connection of three channels and expects all of them back
+// within a second, after a close with that code.
+async function returns(c, code, relay, lose) {
+  const user = c.id;
+  const socket = c.socket({ base: relay.base, params: { user_id: user } });
+  const closes = [];
+  socket.onClose((event) => closes.push({ code: event.code, at: performance.now() }));
+  const topics = [1, 2, 3].map((n) => `${c.room}-${n}`);
+  const channels = await Promise.all(topics.map((topic) => c.joined(socket, topic)));
+  let errors = 0;
+  for (const channel of channels) channel.onError(() => errors++);
+  await lose(user);
+  await until("the close", () => closes.length > 0);
+  await until("the joins", () => channels.every((channel) => channel.count === 2));
+  const ms = performance.now() - closes[0].at;
+  assert.ok(ms < 1000, `all joined ${Math.round(ms)} ms after the close, want less than a second`);
+  assert.equal(closes[0].code, code, "close code");
+  assert.equal(errors, 3, "calls of onError");
+  for (const channel of channels) assert.deepEqual(await answer(channel.push("echo", { again: 1 })), ok({ again: 1 }));
+  c.base = relay.target;
+  for (const topic of topics) assert.equal(await c.members(topic), 1, `members of ${topic}`);
+}
+
+export const checks = [
+  {
+    id: 127, name: "after a forced disconnect it is back within a second", clients: phoenix,
+    async run(c) {
+      await returns(c, 1001, await c.relay(), (user) => c.post("disconnect", { id: "user_sockets:" + user }));
+    },
+  },
+  {
+    id: 128, name: "after a restart it is back within a second", clients: phoenix, alone: true,
+    async run(c) {
+      const relay = await c.relay();
+      await returns(c, 1012, relay, async () => { relay.target = await c.restart(); });
+    },
+  },
+  {
+    id: 129, name: "the auth token arrives, and the protocol is phoenix", clients: phoenix, since: "1.8.0",
+    async run(c) {
+      // ">>>?" has a "+" in its base64, which URL-safe base64 has not.
+      for (const [n, authToken] of ["1234", ">>>?", () => "from a function"].entries()) {
+        const user = `${c.id}-${n}`;
+        const socket = c.socket({ authToken, params: { user_id: user } });
+        await until("the open socket", () => socket.isConnected());
+        assert.equal(socket.conn.protocol, "phoenix");
+        const seen = (await c.get("connects")).filter(({ params }) => params.user_id === user);
+        const want = typeof authToken === "function" ? authToken() : authToken;
+        assert.deepEqual(seen.map(({ token }) => token), [want]);
+        await c.joined(socket);
+      }
+    },
+  },
+  {
+    id: 130, name: "without long polling it stays on WebSocket", clients: phoenix,
+    async run(c) {
+      const relay = await c.relay();
+      const socket = c.socket({ base: relay.base, longPollFallbackMs: 500 });
+      const channel = await c.joined(socket);
+      await sleep(1500);
+      assert.equal(socket.transport, c.Transport, "transport");
+      assert.deepEqual(await answer(channel.push("ok", {})), ok());
+      assert.equal(channel.count, 1, "joins");
+      assert.deepEqual(relay.requests.map((line) => line.split("?")[0]), ["GET /socket/websocket"]);
+    },
+  },
+  {
+    id: 131, name: "heartbeats every 200 ms keep it connected", clients: phoenix,
+    async run(c) {
+      const socket = c.socket({ heartbeatIntervalMs: 200 });
+      const channel = await c.joined(socket);
+      let ends = 0;
+      let answers = 0;
+      socket.onClose(() => ends++);
+      socket.onError(() => ends++);
+      socket.onMessage(({ topic, event }) => { if (topic === "phoenix" && event === "phx_reply") answers++; });
+      await sleep(3000);
+      assert.deepEqual([ends, channel.count, socket.isConnected()], [0, 1, true], "ends, joins, connected");
+      assert.ok(answers >= 8, `${answers} heartbeats were answered, want at least 8`);
+    },
+  },
+  {
+    id: 133, name: "a killed TCP connection: every channel is joined again", clients: phoenix,
+    async run(c) {
+      const relay = await c.relay();
+      await returns(c, 1006, relay, () => relay.kill());
+    },
+  },
+];
