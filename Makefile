@@ -95,3 +95,4 @@ microbench:
 
 interop:
 	interop/quickstart/run.sh
+	interop/phoenix/run.sh

@@ -10,12 +10,8 @@ import (
 	"testing"
 )
 
-// The checks that have a test in this directory, and how many there are in all:
-// those beyond are for a real client.
-const (
-	lastTested = 119
-	lastCheck  = 133
-)
+// lastCheck is how many checks there are. Each has a test in this directory.
+const lastCheck = 133
 
 var (
 	checkName = regexp.MustCompile(`(?m)^func (TestCheck(\d+)_\w+)\(t \*testing\.T\)`)
@@ -75,7 +71,7 @@ func TestEveryCheckHasItsTestAndItsRowInTheDocumentation(t *testing.T) {
 		if rows[n] == "" {
 			t.Errorf("check %d has no row in docs/protocols.md", n)
 		}
-		if n <= lastTested && tests[n] == "" {
+		if tests[n] == "" {
 			t.Errorf("check %d has no test", n)
 		}
 		if tests[n] != "" && rows[n] != tests[n] {

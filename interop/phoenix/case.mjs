@@ -9,7 +9,7 @@ export { sleep };
 
 const PATIENCE = 10_000; // ms until a wait counts as failed
 
-/** until waits for test to be true, or not to throw. */
+/** until waits for test to be true. */
 export async function until(what, test) {
   const end = Date.now() + PATIENCE;
   while (!test()) {
