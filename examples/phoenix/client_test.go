@@ -110,3 +110,4 @@ func TestCheck133_LostConnectionRejoinsEveryChannel(t *testing.T) { published(t,
 
 func TestSupabaseClients(t *testing.T)                 { published(t, "supabase") }
 func TestPublishedClientsOfEveryProtocol(t *testing.T) { published(t, "protocols") }
+func TestPublishedClientsThatPoll(t *testing.T)        { published(t, "longpoll", "-longpoll") }
