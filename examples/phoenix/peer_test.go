@@ -202,6 +202,7 @@ type peer struct {
 	conn   *websocket.Conn
 	header http.Header // of the answer to the handshake
 	frames chan frame  // closed at the end
+	passed []frame     // what until has read over
 	err    error       // why it ended; set before frames is closed
 }
 
