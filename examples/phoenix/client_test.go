@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -111,3 +113,35 @@ func TestCheck133_LostConnectionRejoinsEveryChannel(t *testing.T) { published(t,
 func TestSupabaseClients(t *testing.T)                 { published(t, "supabase") }
 func TestPublishedClientsOfEveryProtocol(t *testing.T) { published(t, "protocols") }
 func TestPublishedClientsThatPoll(t *testing.T)        { published(t, "longpoll", "-longpoll") }
+
+// What the documentation says is checked is what package.json installs.
+func TestDocumentationNamesTheVersionsOfTheClients(t *testing.T) {
+	text, err := os.ReadFile(clientDir + "/package.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var installed struct{ Dependencies map[string]string }
+	if err := json.Unmarshal(text, &installed); err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../../docs/protocols.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for alias, what := range installed.Dependencies {
+		version := what[strings.LastIndexByte(what, '@')+1:]
+		if !strings.HasPrefix(what, "npm:") { // no client under test
+			continue
+		}
+		if !strings.HasSuffix(alias, "-"+version) {
+			t.Errorf("%s is %s", alias, what)
+		}
+		if found++; !bytes.Contains(docs, []byte(version)) {
+			t.Errorf("docs/protocols.md does not name %s", alias)
+		}
+	}
+	if found < 6 {
+		t.Errorf("package.json has %d clients under an alias with a version, want six or more", found)
+	}
+}
