@@ -113,6 +113,7 @@ func TestReadmeExamplesAreWiredRight(t *testing.T) {
 		"limits":   readmeLimits,
 		"policies": func() error { return readmePolicies(keep) },
 		"mounts":   readmeMounts,
+		"phoenix":  func() error { return readmePhoenix(oneRoute{}, nil) },
 		"observe":  func() error { return readmeObserve(prometheus.NewRegistry()) },
 	} {
 		if err := wire(); err != nil {
@@ -343,6 +344,11 @@ func readmePhoenix(router chiRouter, store phoenixStore) error {
 type chiRouter interface {
 	Mount(pattern string, h http.Handler)
 }
+
+// oneRoute is a router that routes nothing.
+type oneRoute struct{}
+
+func (oneRoute) Mount(string, http.Handler) {}
 
 // phoenixStore knows whose token one is.
 type phoenixStore interface {
