@@ -363,6 +363,16 @@ func (p *peer) gather(span time.Duration) (all []frame) {
 	}
 }
 
+// gatherFrom is gather from the n-th frame on, which may take longer than a span on a
+// busy machine. It returns those before it, too.
+func (p *peer) gatherFrom(n int, span time.Duration) (all []frame) {
+	p.t.Helper()
+	for range n {
+		all = append(all, p.next())
+	}
+	return append(all, p.gather(span)...)
+}
+
 // wantClosed waits for a close frame with that code. No data frame may come
 // before it.
 func (p *peer) wantClosed(code int) {

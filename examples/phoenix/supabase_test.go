@@ -82,7 +82,7 @@ func TestSupabaseTracksOneMetaForEachClient(t *testing.T) {
 		ref := fmt.Sprint("r", n)
 		a.send(fmt.Sprintf(`["6",%q,"realtime:lobby","presence",{"type":"presence","event":%q,"payload":%s}]`, ref, test.event, test.payload))
 		replied := false
-		for _, f := range a.gather(settled) {
+		for _, f := range a.gatherFrom(1, settled) {
 			replied = replied || f.is(lobbyOK(ref))
 		}
 		if !replied {
