@@ -81,7 +81,7 @@ async function comesBack(c) {
 async function fallsBack(c) {
   const relay = await c.relay();
   relay.webSockets = false;
-  const socket = c.socket({ base: relay.base, longPollFallbackMs: 500, sessionStorage: storage });
+  const socket = c.socket({ base: relay.base, longPollFallbackMs: 5000, sessionStorage: storage });
   const channel = await c.joined(socket);
   assert.equal(socket.transport, c.client.LongPoll, "transport");
   assert.deepEqual(await answer(channel.push("echo", { n: 1 })), ok({ n: 1 }));
