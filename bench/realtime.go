@@ -47,8 +47,6 @@ func init() {
 			Subprotocol: "phoenix, base64url.bearer.phx." + base64.RawStdEncoding.EncodeToString([]byte(realtimetest.Token([]byte(realtimeSecret), "bench"))),
 			Hello:       []string{`["1","1","bench:{topic}","phx_join",{}]`},
 			Ready:       `"status":"ok"`,
-			Join:        `["1","1","bench:{topic}","phx_join",{}]`,
-			Leave:       `["1","1","bench:{topic}","phx_leave",{}]`,
 			Echo:        `["1","2","bench:0","echo",{payload}]`,
 		},
 	})
