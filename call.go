@@ -53,6 +53,9 @@ func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 // clientError returns what the client may see of err, and logs what it may not.
 func (ch *channel) clientError(err error, what string) *Error {
 	e := clientError(err)
+	if errors.Is(err, ErrCrash) {
+		e = ReasonInternal.asError() // whatever else it says: the client is to join again
+	}
 	if e.Code != string(ReasonInternal) || errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed) {
 		return e
 	}
