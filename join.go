@@ -41,7 +41,7 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	}
 	res := pushQueued
 	err = s.node.hub.join(s.Context(), ch.pattern, ch.name, m, t.recover, func(j joined) {
-		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, joined: &j}, last)
+		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, binary: isBinary(response), joined: &j}, last)
 	})
 	if err != nil {
 		return err

@@ -21,3 +21,14 @@ func TestPhoenixCrashIsTheEndWhateverTheErrorSays(t *testing.T) { // phoenix.md 
 		c.quiet()
 	})
 }
+
+func TestPhoenixJoinMayAnswerWithBytes(t *testing.T) { // phoenix.md section 2.3: kind 1
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := phxServer(t, realtime.Join(func(context.Context, *realtime.Client, realtime.Message) (any, error) {
+			return realtime.Binary{7, 8}, nil
+		}))
+		dialPhoenix(t, s, "vsn=2.0.0").say(phxJoin, "\x01\x01\x01\x06\x0211room:1ok\x07\x08")
+		dialPhoenix(t, s, "").say(`{"topic":"room:1","event":"phx_join","payload":{},"ref":"1"}`,
+			`{"topic":"room:1","event":"phx_reply","payload":{"status":"ok","response":{"data":"Bwg="}},"ref":"1"}`)
+	})
+}
