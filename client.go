@@ -101,8 +101,8 @@ func (c *Client) Topics() []string { return c.link.topics() }
 //
 // Push does not block and keeps no part of payload. A client whose queue has no
 // room is closed as "slow_consumer", whatever the topic's policy. The error is
-// [ErrNotJoined], [ErrClosed], [ErrNotSupported] on a raw mount, or that of the
-// event's name or of encoding payload.
+// [ErrNotJoined], [ErrClosed], [ErrNotSupported] on a raw mount and for [Binary] to
+// version 1 of Phoenix, or that of the event's name or of encoding payload.
 func (c *Client) Push(topic, event string, payload any) error {
 	return c.link.push(topic, event, payload)
 }

@@ -126,10 +126,15 @@ func (ch *channel) hearLeft(t task) {
 // intercept has the host see a published event before the client does.
 func (ch *channel) intercept(t task) {
 	h := ch.pattern.intercepts[t.event.Name]
-	if m, _ := ch.membership(); m != t.member {
+	if present, _ := ch.membership(); present != t.member {
 		return
 	}
-	payload, err := ch.call(ch.session.Context(), h, Message{Topic: ch.name, Event: t.event.Name, Data: t.event.Data, params: ch.params})
+	m := Message{Topic: ch.name, Event: t.event.Name, Data: t.event.Data, params: ch.params}
+	var payload any
+	err := m.unpack(t.event.Binary)
+	if err == nil {
+		payload, err = ch.call(ch.session.Context(), h, m)
+	}
 	if end := ch.endOf(err); end != nil {
 		ch.expel(end)
 		return
@@ -137,7 +142,7 @@ func (ch *channel) intercept(t task) {
 	if err == nil && payload != Nothing {
 		err = ch.session.push(ch.name, t.event.Name, payload)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotSupported) { // the protocol has no such message
 		ch.clientError(err, "intercept")
 	}
 }

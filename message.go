@@ -66,6 +66,16 @@ type Binary []byte
 
 func isBinary(payload any) bool { _, ok := payload.(Binary); return ok }
 
+// unpack turns the data of an event that was published as bytes into these.
+func (m *Message) unpack(binary bool) error {
+	if !binary {
+		return nil
+	}
+	data := m.Data
+	m.Data = json.RawMessage("null")
+	return json.Unmarshal(data, &m.Binary)
+}
+
 // Params are the parameters of a topic's name in the order of the pattern.
 type Params []Param
 

@@ -32,3 +32,22 @@ func TestPhoenixJoinMayAnswerWithBytes(t *testing.T) { // phoenix.md section 2.3
 			`{"topic":"room:1","event":"phx_reply","payload":{"status":"ok","response":{"data":"Bwg="}},"ref":"1"}`)
 	})
 }
+
+func TestInterceptSeesBytesAsBytes(t *testing.T) { // phoenix.md section 3.11
+	synctest.Test(t, func(t *testing.T) {
+		s, room := phxServer(t)
+		room.Intercept("bytes", func(_ context.Context, _ *realtime.Client, m realtime.Message) (any, error) {
+			if string(m.Data) != "null" {
+				t.Errorf("data %s beside the bytes, want null", m.Data)
+			}
+			return realtime.Binary(append(m.Binary, 9)), nil
+		})
+		v2, v1 := dialPhoenix(t, s, "vsn=2.0.0"), dialPhoenix(t, s, "")
+		v2.say(phxJoin, phxJoined)
+		v1.say(`{"topic":"room:1","event":"phx_join","payload":{},"ref":"1"}`,
+			`{"topic":"room:1","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"1"}`)
+		publish(t, s, "room:1", "bytes", realtime.Binary{7})
+		v2.want("\x00\x01\x06\x051room:1bytes\x07\x09")
+		v1.quiet() // it has no messages of bytes
+	})
+}
