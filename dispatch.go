@@ -134,12 +134,13 @@ func (s *session) channelFor(in inbound) (*channel, *Error) {
 		return ch, nil
 	case in.op != opJoin:
 		return nil, errNotSubscribed
-	case full:
-		return nil, &Error{Code: CodeTooManyChannels, Text: fmt.Sprintf("At most %d channels", s.terms.channels), Retry: RetryNever}
 	}
 	p, params := s.node.hub.pattern(in.topic)
-	if p == nil {
+	switch {
+	case p == nil:
 		return nil, errUnknownChannel
+	case full:
+		return nil, &Error{Code: CodeTooManyChannels, Text: fmt.Sprintf("At most %d channels", s.terms.channels), Retry: RetryNever}
 	}
 	return newChannel(s, in.topic, p, params), nil
 }

@@ -57,7 +57,7 @@ func (p *phoenix) route(in inbound, fail *Error) {
 			return
 		}
 	}
-	if fail == errNotSubscribed && in.op == opLeave {
+	if in.op == opLeave && isUnmatched(fail) {
 		p.left(in)
 		return
 	}
@@ -66,11 +66,12 @@ func (p *phoenix) route(in inbound, fail *Error) {
 
 // channelFor does not find the global that no host declared: it is not Phoenix's.
 func (p *phoenix) channelFor(in inbound) (*channel, *Error) {
-	ch, e := p.session.channelFor(in)
-	if e == nil && ch.pattern == p.node.hub.global {
-		return nil, errUnknownChannel
+	if in.topic == globalTopic {
+		if declared, _ := p.node.hub.pattern(globalTopic); declared == p.node.hub.global {
+			return nil, errUnknownChannel
+		}
 	}
-	return ch, e
+	return p.session.channelFor(in)
 }
 
 // left answers a leave where there is nothing to leave.
@@ -160,9 +161,22 @@ func (ch *channel) setParting(refs *joinRefs) {
 	ch.parting = refs
 }
 
+// stays takes back that the client is leaving, unless it has said so again.
+func (ch *channel) stays() {
+	ch.session.mu.Lock()
+	defer ch.session.mu.Unlock()
+	ch.leaving = false
+	for _, t := range ch.box {
+		if t.op == opJoin || t.op == opLeave {
+			ch.leaving = t.op == opLeave
+		}
+	}
+}
+
 // leavePhoenix ends the membership because the client wants it (section 3.8).
 func (ch *channel) leavePhoenix(in inbound) {
 	if ch.stale(in) {
+		ch.stays()
 		return
 	}
 	if !ch.leave(ReasonClientClosed, &outbound{kind: kindReply, topic: ch.name, ref: in.ref}, &outbound{kind: kindLeft, topic: ch.name}) {

@@ -61,22 +61,18 @@ func (f *phoenixFields) message() (inbound, *Error) {
 }
 
 // settlePhoenix sets the op, and refuses names that no topic or event can have:
-// not fatally, because for Phoenix they are names like any other, which match
-// nothing.
+// not fatally, because for Phoenix they are names like any other. Such a topic
+// matches nothing, and an event on it is not looked at.
 func settlePhoenix(in *inbound) *Error {
 	in.op = phoenixOp(in.topic, in.event)
 	if !isName(in.topic, maxTopicBytes) {
-		return invalidPhoenixName("topic", maxTopicBytes)
+		return &Error{Code: CodeUnknownChannel, Text: "No topic has such a name", Retry: RetryNever}
 	}
 	if !isName(in.event, maxEventBytes) {
-		return invalidPhoenixName("event", maxEventBytes)
+		return &Error{Code: CodeInvalidData, Retry: RetryNever,
+			Text: fmt.Sprintf("event must be 1 to %d bytes of text without control characters", maxEventBytes)}
 	}
 	return nil
-}
-
-func invalidPhoenixName(field string, most int) *Error {
-	return &Error{Code: CodeInvalidData, Retry: RetryNever,
-		Text: fmt.Sprintf("%s must be 1 to %d bytes of text without control characters", field, most)}
 }
 
 // phoenixOp says what an event means on a topic (sections 3.3 and 3.6).

@@ -367,7 +367,7 @@ func TestPhoenixClientsSeeWhatWasSent(t *testing.T) {
 // that an answer has the refs that came.
 func wantPhoenix(t *testing.T, c codec, payload []byte, in inbound, err *Error) {
 	t.Helper()
-	if err != nil && err.Code != CodeInvalidData {
+	if err != nil && err.Code != badNameCode(in.topic) {
 		if !reflect.DeepEqual(in, inbound{}) {
 			t.Fatalf("%q: got %s beside %v", payload, showInbound(in), err)
 		}
@@ -441,7 +441,7 @@ func wantFields(t *testing.T, payload []byte, in inbound, err *Error, joinRef, r
 		}
 		ok = whole1 && whole2
 	}
-	if accepted := err == nil || err.Code == CodeInvalidData; accepted != ok {
+	if accepted := err == nil || err.Code == badNameCode(in.topic); accepted != ok {
 		t.Fatalf("%q: got accepted %v, want %v (%v)", payload, accepted, ok, err)
 	}
 	if !ok {
@@ -484,6 +484,14 @@ var phoenixBadFields = [][5]string{
 // phoenixBadNames are topics and events that no topic or handler can have.
 var phoenixBadNames = []struct{ topic, event string }{
 	{"", "e"}, {"t", ""}, {strings.Repeat("t", 256), "e"}, {"t", strings.Repeat("e", 129)}, {"a\x00b", "e"}, {"a\u0085", "e"}, {"t", "e\n"}, {"t", "\x7f"}, {"", "phx_join"}, {"\x01", "phx_leave"},
+}
+
+// badNameCode is the error of a message with a bad name.
+func badNameCode(topic string) string {
+	if !isName(topic, maxTopicBytes) {
+		return CodeUnknownChannel
+	}
+	return CodeInvalidData
 }
 
 // FuzzPhoenixEncode hands hostile text to every kind and codec: what comes out as

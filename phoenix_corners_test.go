@@ -3,6 +3,8 @@ package realtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -19,6 +21,45 @@ func TestPhoenixCrashIsTheEndWhateverTheErrorSays(t *testing.T) { // phoenix.md 
 		c.say(phxJoin, phxJoined)
 		c.say(`["1","2","room:1","bad",{}]`, `["1","1","room:1","phx_error",{"reason":"channel_crash"}]`)
 		c.quiet()
+	})
+}
+
+func TestPhoenixStaleLeaveMakesNoRoom(t *testing.T) { // phoenix.md sections 3.4 and 3.8
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := phxServer(t)
+		c := dialPhoenix(t, s, "vsn=2.0.0", realtime.MaxChannels(1))
+		c.say(phxJoin, phxJoined)
+		c.Send(`["0","2","room:1","phx_leave",{}]`)
+		c.quiet()
+		c.say(`["3","3","room:2","phx_join",{}]`, `["3","3","room:2","phx_reply",{"status":"error","response":{"reason":"too many channels joined"}}]`)
+	})
+}
+
+func TestPhoenixUnmatchedTopicComesBeforeTheLimit(t *testing.T) { // phoenix.md section 3.4
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := phxServer(t)
+		c := dialPhoenix(t, s, "vsn=2.0.0", realtime.MaxChannels(1))
+		c.say(phxJoin, phxJoined)
+		for _, topic := range []string{"nope:1", "global"} {
+			c.say(fmt.Sprintf(`["3","3",%q,"phx_join",{}]`, topic),
+				fmt.Sprintf(`[null,"3",%q,"phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]`, topic))
+		}
+	})
+}
+
+func TestPhoenixTopicsOfNoNameMatchNothing(t *testing.T) { // phoenix.md sections 3.4 and 3.6
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := phxServer(t)
+		c := dialPhoenix(t, s, "vsn=2.0.0")
+		for _, topic := range []string{"", "room:" + strings.Repeat("x", 300), "room:\u0085"} {
+			unmatched := fmt.Sprintf(`[null,"3",%q,"phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]`, topic)
+			unmatched = strings.ReplaceAll(unmatched, `\u0085`, "\u0085")
+			for _, event := range []string{"phx_join", "echo", ""} {
+				c.say(fmt.Sprintf(`["3","3",%q,%q,{}]`, topic, event), unmatched)
+			}
+			c.say(fmt.Sprintf(`["3","3",%q,"phx_leave",{}]`, topic),
+				strings.ReplaceAll(fmt.Sprintf(`["3","3",%q,"phx_reply",{"status":"ok","response":{}}]`, topic), `\u0085`, "\u0085"))
+		}
 	})
 }
 

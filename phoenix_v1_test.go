@@ -69,8 +69,8 @@ func TestPhoenixV1AnswersBadNames(t *testing.T) {
 func wantBadName(t *testing.T, c codec, payload []byte, topic, event string) {
 	t.Helper()
 	in, err := c.decode(payload, false)
-	if err == nil || err.Code != CodeInvalidData || err.Retry != RetryNever || err.Text == "" {
-		t.Errorf("%s: %.100q: got %+v, want invalid_data", c.protocol(), payload, err)
+	if err == nil || err.Code != badNameCode(topic) || err.Retry != RetryNever || err.Text == "" {
+		t.Errorf("%s: %.100q: got %+v, want %s", c.protocol(), payload, err, badNameCode(topic))
 		return
 	}
 	if in.topic != topic || in.event != event || in.ref != `"9"` || in.joinRef != "4" || in.op != phoenixOp(topic, event) {
