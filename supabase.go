@@ -146,12 +146,26 @@ func (b *supabase) broadcast(ctx context.Context, c *Client, m Message) (any, er
 		if err := m.Decode(&in); err != nil {
 			return nil, err
 		}
+		if err := checkUserEvent(in.Event); err != nil {
+			return nil, err
+		}
 		event, payload = in.Event, Binary(m.Binary)
 	}
 	if err := b.server.Publish(ctx, m.Topic, event, payload, options...); err != nil || bool(config.Broadcast.Ack) {
 		return nil, err
 	}
 	return Nothing, nil
+}
+
+// checkUserEvent refuses what a client may not call its bytes: members that speak
+// plain Phoenix get them under this name, where it could close their channel or
+// speak for presence.
+func checkUserEvent(event string) error {
+	if !isName(event, maxEventBytes) || strings.HasPrefix(event, "phx_") || strings.HasPrefix(event, "presence_") {
+		return &Error{Code: CodeInvalidData, Retry: RetryNever,
+			Text: fmt.Sprintf("broadcast: an event of bytes has a name of 1 to %d bytes, not one of the protocol's own", maxEventBytes)}
+	}
+	return nil
 }
 
 // presence tracks and untracks. A client has one meta in each topic; the same one

@@ -111,3 +111,19 @@ func TestSupabaseIgnoresWhatItDoesNotKnow(t *testing.T) {
 	p.send(`["6","9","realtime:lobby","phx_leave",{}]`)
 	p.only(lobbyOK("9"), `["6","6","realtime:lobby","phx_close",{}]`)
 }
+
+// A client names the event of the bytes that it sends. It must not close the
+// channels of others, nor speak for presence.
+func TestSupabaseBytesBearNoNameOfTheProtocol(t *testing.T) {
+	s := check(t)
+	from, plain := lobby(t, s, `{"ack":true}`, "a"), s.v2(t)
+	plain.send(`["1","1","realtime:lobby","phx_join",{}]`)
+	plain.until("presence_state")
+	for _, event := range []string{"phx_close", "phx_error", "phx_reply", "presence_state", "presence_diff", "", strings.Repeat("e", 200)} {
+		from.sendBytes(fmt.Sprintf("03 01 01 0e %02x 00 00 36 39 7265616c74696d653a6c6f626279 %x 01", len(event), event))
+		if got := from.until("phx_reply"); !strings.Contains(got, `"invalid_data"`) {
+			t.Errorf("%q: got %s, want invalid_data", event, got)
+		}
+	}
+	plain.nothing()
+}
