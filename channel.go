@@ -66,7 +66,7 @@ type task struct {
 	inbound
 	kind   taskKind
 	why    Reason       // taskLeft
-	member *member      // taskIntercept: whose turn it is
+	member *member      // taskIntercept: whose turn it is, nil for who is joining
 	refs   *joinRefs    // taskLeft
 	result chan<- error // taskAdmit; buffered
 	event  *Event       // taskIntercept

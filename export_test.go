@@ -74,3 +74,19 @@ func sum(c prometheus.Collector) (total float64) {
 	}
 	return total
 }
+
+// OnMember has f called whenever a connection has become a member of a topic, before
+// its mailbox knows. It is set before the server serves.
+func (s *Server) OnMember(f func()) {
+	s.node.metrics.members = &watchedGauge{s.node.metrics.members, f}
+}
+
+type watchedGauge struct {
+	prometheus.Gauge
+	rises func()
+}
+
+func (g *watchedGauge) Inc() {
+	g.Gauge.Inc()
+	g.rises()
+}

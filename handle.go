@@ -126,7 +126,7 @@ func (ch *channel) hearLeft(t task) {
 // intercept has the host see a published event before the client does.
 func (ch *channel) intercept(t task) {
 	h := ch.pattern.intercepts[t.event.Name]
-	if present, _ := ch.membership(); present != t.member {
+	if m, _ := ch.membership(); m == nil || t.member != nil && m != t.member {
 		return
 	}
 	m := Message{Topic: ch.name, Event: t.event.Name, Data: t.event.Data, params: ch.params}

@@ -92,3 +92,15 @@ func TestInterceptSeesBytesAsBytes(t *testing.T) { // phoenix.md section 3.11
 		v1.quiet() // it has no messages of bytes
 	})
 }
+
+func TestInterceptMissesNothingBehindTheAnswerToAJoin(t *testing.T) { // phoenix.md section 3.11
+	synctest.Test(t, func(t *testing.T) {
+		s, room := phxServer(t)
+		room.Intercept("icpt", func(_ context.Context, _ *realtime.Client, m realtime.Message) (any, error) { return m.Data, nil })
+		c := dialPhoenix(t, s, "vsn=2.0.0")
+		s.OnMember(func() { publish(t, s, "room:1", "icpt", nil) }) // the answer may be with the client by now
+		c.say(phxJoin, phxJoined, `["1",null,"room:1","icpt",{}]`)
+		c.say(`["2","2","room:1","phx_join",{}]`, `["2","2","room:1","phx_reply",{"status":"ok","response":{}}]`, phxClosed, `["2",null,"room:1","icpt",{}]`)
+		c.quiet()
+	})
+}

@@ -64,12 +64,13 @@ func (s *session) addressLocked(m outbound) (*channel, *frame, error) {
 	return ch, f, nil
 }
 
-// offer implements [link]: e goes into the mailbox. A client whose interceptor
+// offer implements [link]: e goes into the mailbox, behind a join that has yet to
+// return: its answer may be with the client already. A client whose interceptor
 // cannot keep up is slow.
 func (s *session) offer(e *Event) {
 	s.mu.Lock()
 	ch := s.findLocked(e.Topic)
-	if ch == nil || ch.member == nil {
+	if ch == nil || ch.member == nil && !ch.joining {
 		s.mu.Unlock()
 		return
 	}
