@@ -249,33 +249,9 @@ var noPeople = json.RawMessage("{}")
 
 func countData(n int) json.RawMessage { return fmt.Appendf(nil, `{"count":%d}`, n) }
 
-// notice is one message to many members, encoded once for each protocol.
-type notice struct {
-	outbound
-	frames [maxCodecs]*frame
-}
-
 func (r *rollCall) noticeLocked(event string, data json.RawMessage) *notice {
 	r.topic.count.notices.Add(1)
 	return &notice{outbound: outbound{kind: kindEvent, topic: r.topic.name, event: event, data: data}}
-}
-
-func (n *notice) frame(c codec) *frame {
-	f := n.frames[c.slot()]
-	if f == nil {
-		f = sealLarge(c, &n.outbound)
-		n.frames[c.slot()] = f
-	}
-	return f
-}
-
-// sealLarge encodes m for connections that may compress it.
-func sealLarge(c codec, m *outbound) *frame {
-	f := seal(c, m)
-	if f != nil && len(m.data) >= deflateMin {
-		f.flat = &squeezed{}
-	}
-	return f
 }
 
 // welcomeLocked returns what m is told of the roster right after the answer to its
