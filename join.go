@@ -157,9 +157,16 @@ func (ch *channel) leaveAsked(ref string) {
 // leave ends the membership, whoever wants it, and reports whether there was
 // one. The client is told last, and gets no event of the topic afterwards.
 func (ch *channel) leave(why Reason, last ...*outbound) bool {
+	m, _ := ch.membership()
+	return ch.leaveFrom(m, why, last...)
+}
+
+// leaveFrom is leave for m alone: it does nothing if that is not the membership any
+// more.
+func (ch *channel) leaveFrom(m *member, why Reason, last ...*outbound) bool {
 	s := ch.session
-	m, refs := ch.membership()
-	if m == nil {
+	now, refs := ch.membership()
+	if m == nil || m != now {
 		return false
 	}
 	ok, res := ch.part(m, why, ch.sealAll(refs, last))

@@ -61,6 +61,7 @@ type node struct {
 
 	mu      sync.Mutex    // guards the following and Client.at
 	clients roll[*Client] // every connection, refused ones too
+	closers []func()      // see atClose
 }
 
 // add makes c known; false when the server is closed to newcomers.
@@ -84,6 +85,29 @@ func (n *node) remove(c *Client) {
 	if n.clients.len() == 0 {
 		n.crew.rest(true)
 	}
+}
+
+// spawn has f run by a goroutine that Shutdown waits for. It does not block. Once a
+// drain has begun it does nothing and returns false.
+func (n *node) spawn(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.draining.Load() {
+		return false
+	}
+	n.work.Add(1)
+	n.crew.run(func() {
+		defer n.work.Done()
+		f()
+	})
+	return true
+}
+
+// atClose has f called once when Shutdown is done with the connections.
+func (n *node) atClose(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closers = append(n.closers, f)
 }
 
 // list returns all connections as of now.

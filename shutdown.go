@@ -61,6 +61,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		n.cut(ended)
 	}
 	n.closed.Store(true)
+	for _, f := range n.closers {
+		f()
+	}
 	n.wheel.stop()
 	n.metrics.unregister(s.registerer)
 	return err
