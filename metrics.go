@@ -39,6 +39,12 @@ type metrics struct {
 	brokerUp      prometheus.Gauge
 	brokerErrors  prometheus.Counter
 	connTime      prometheus.Histogram
+	sequenced     prometheus.Counter
+	nacks         *prometheus.CounterVec // by reason
+	sessions      prometheus.Gauge
+	docClients    prometheus.Gauge
+	crashes       prometheus.Counter
+	appends       prometheus.Histogram
 
 	// Looked up once: a lookup by label costs more than the rest of a small
 	// message.
@@ -93,6 +99,12 @@ func newMetrics() *metrics {
 		brokerUp:      gauge("broker_up", "1 while the broker answers."),
 		brokerErrors:  count("broker_errors_total", "Broker calls that failed."),
 		connTime:      histogram("connection_seconds", "Life time of connections.", lifeBuckets),
+		sequenced:     count("document_ops_total", "Messages of documents that got a number, those of the server included."),
+		nacks:         counters("document_nacks_total", "Submissions of ops that were refused, by reason.", "reason"),
+		sessions:      gauge("document_sessions", "Documents whose session runs."),
+		docClients:    gauge("document_clients", "Clients connected to documents."),
+		crashes:       count("document_crashes_total", "Sessions of documents that ended by a panic, or because others wrote to their log."),
+		appends:       histogram("document_append_seconds", "Time that the log took to store one submission.", fastBuckets),
 		closed:        map[Reason]counter{},
 		tokensOK:      map[string]counter{},
 		protocols:     map[string]*protocolCounters{},
@@ -163,7 +175,8 @@ func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.connections, m.handshakes, m.closes, m.messagesIn, m.bytesIn, m.invalid,
 		m.framesOut, m.bytesOut, m.writes, m.published, m.deliveries, m.drops, m.queueDepth, m.handlers,
 		m.handlerErrors, m.joins, m.recoveries, m.publishWrite, m.roundTrip, m.limited, m.topics, m.members, m.presences, m.notices,
-		m.asks, m.tokens, m.brokerUp, m.brokerErrors, m.connTime}
+		m.asks, m.tokens, m.brokerUp, m.brokerErrors, m.connTime,
+		m.sequenced, m.nacks, m.sessions, m.docClients, m.crashes, m.appends}
 }
 
 const namespace = "realtime"

@@ -1,0 +1,175 @@
+package realtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+)
+
+// Documents are documents whose ops get one total order each, for clients of Fluid
+// over Phoenix Channels and for any other. It is made by [Server.Documents].
+//
+// A document needs no creation. Whoever holds a token of its tenant for it may
+// connect; the first message has number 1.
+type Documents struct {
+	registry *registry
+	channels sync.Map // channelKey to *documentChannel
+}
+
+type channelKey struct {
+	client *Client
+	topic  string
+}
+
+// Documents declares the topics of documents, such as
+// "document:{tenant}:{document}": a first word, the tenant, and the document's name,
+// which may hold colons. Any other topic of that first word is refused as
+// "invalid_topic". Joining needs no right and tells nothing; connect_document wants
+// a token that one of the tenants has signed ([DocumentTenants]) for the document, with
+// the scope doc:read, and doc:write for ops.
+//
+// What clients say and hear is described in docs/protocols.md. Like [Server.Topic] it
+// must be called before the server serves, and panics on a mistake.
+func (s *Server) Documents(pattern string, opts ...DocumentOption) *Documents {
+	d, err := s.documents(pattern, opts)
+	if err != nil {
+		panic(fmt.Sprintf("realtime: Documents(%q): %v", pattern, err))
+	}
+	return d
+}
+
+func (s *Server) documents(pattern string, opts []DocumentOption) (*Documents, error) {
+	set := newDocumentRules()
+	for _, o := range opts {
+		if err := o(set); err != nil {
+			return nil, err
+		}
+	}
+	if set.tenants == nil {
+		return nil, errors.New("want DocumentTenants")
+	}
+	if set.log == nil {
+		set.log = NewMemoryLog()
+	}
+	n := s.node
+	if set.maxMessage == 0 {
+		set.maxMessage = int(min(16<<20, max(n.messageBytes-64<<10, n.messageBytes/2)))
+	}
+	word, err := firstWord(pattern)
+	if err != nil {
+		return nil, err
+	}
+	d := &Documents{}
+	topics, err := s.declare(strings.TrimSuffix(pattern, "}")+"...}", []TopicOption{Join(d.join), Left(d.left)})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.declare(word+":*", []TopicOption{Join(refuseTopic)}); err != nil {
+		return nil, err
+	}
+	d.registry = newRegistry(household{
+		documentRules: set, node: n, topics: &topics.template, count: newDocumentCounters(n.metrics),
+		rules: &rules{policy: catchUp, drops: n.metrics.drops.WithLabelValues(string(catchUp))},
+	})
+	n.atClose(d.registry.close)
+	d.handle(topics)
+	return d, nil
+}
+
+// firstWord returns the word that topics of pattern begin with.
+func firstWord(pattern string) (string, error) {
+	t, err := parseTemplate(pattern)
+	if err != nil {
+		return "", err
+	}
+	ok := len(t.segments) == 3 && t.segments[0].literal != "" && t.segments[1].param != ""
+	if last := len(t.segments) - 1; !ok || t.segments[last].param == "" || t.segments[last].rest {
+		return "", errors.New(`want a pattern such as "document:{tenant}:{document}"`)
+	}
+	return t.segments[0].literal, nil
+}
+
+// refuseTopic is the join function of topics that name no document.
+func refuseTopic(context.Context, *Client, Message) (any, error) {
+	return nil, &Error{Code: "invalid_topic", Text: "The topic names no document", Retry: RetryNever,
+		Data: map[string]string{"reason": "invalid_topic"}}
+}
+
+// handle sets the handlers of the channel's events.
+func (d *Documents) handle(topics *Pattern) {
+	for event, h := range map[string]func(*documentChannel, context.Context, Message) (any, error){
+		eventConnect:      (*documentChannel).connect,
+		eventSubmitOp:     (*documentChannel).submitOp,
+		eventSubmitSignal: (*documentChannel).submitSignal,
+		eventNoop:         (*documentChannel).noop,
+		eventRequestOps:   (*documentChannel).requestOps,
+		"*":               (*documentChannel).other,
+	} {
+		topics.Handle(event, func(ctx context.Context, c *Client, m Message) (any, error) {
+			ch, ok := d.channels.Load(channelKey{c, m.Topic})
+			if !ok {
+				return Nothing, nil // it is being closed
+			}
+			return h(ch.(*documentChannel), ctx, m)
+		})
+	}
+}
+
+// join lets everybody in: it tells nothing, and starts nothing but the time to
+// connect.
+func (d *Documents) join(_ context.Context, c *Client, m Message) (any, error) {
+	key := channelKey{c, m.Topic}
+	if _, here := d.channels.Load(key); here {
+		return nil, nil // a token was refreshed, which is not the document's
+	}
+	id := DocumentID{Tenant: m.params[0].Value, Document: m.params[1].Value}
+	ch := newDocumentChannel(d.registry, c, m.Topic, id)
+	ch.forget = func() { d.channels.CompareAndDelete(key, ch) }
+	d.channels.Store(key, ch)
+	ch.begin()
+	return struct{}{}, nil
+}
+
+func (d *Documents) left(c *Client, topic string, _ Reason) {
+	if ch, ok := d.channels.LoadAndDelete(channelKey{c, topic}); ok {
+		ch.(*documentChannel).left()
+	}
+}
+
+// Session returns the session of a document, which is started if it does not run. It
+// blocks on the log then, until ctx ends. The error is ctx's, the log's, or
+// [ErrServerClosed].
+func (d *Documents) Session(ctx context.Context, tenant, document string) (*Session, error) {
+	return d.registry.find(ctx, DocumentID{Tenant: tenant, Document: document})
+}
+
+// Sessions iterates over the sessions that run on this node, as of now, in no order. No
+// lock is held meanwhile.
+func (d *Documents) Sessions() iter.Seq2[DocumentID, *Session] {
+	return func(yield func(DocumentID, *Session) bool) {
+		for _, s := range d.registry.list() {
+			if s.running() && !yield(s.id, s) {
+				return
+			}
+		}
+	}
+}
+
+// DisconnectTenant closes the channels of a tenant's connected clients on this node,
+// and returns how many those were. They may come back: [Tenants.Unregister] ends that.
+func (d *Documents) DisconnectTenant(tenant string) int {
+	n := 0
+	for _, ch := range d.channels.Range {
+		ch := ch.(*documentChannel)
+		if ch.id.Tenant != tenant {
+			continue
+		}
+		if _, p := ch.connected(); p != nil && p.end(errDocumentClosed) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,138 @@
+package realtime
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+)
+
+// registry finds the sessions of documents, and starts those that do not run.
+type registry struct {
+	household
+
+	mu       sync.Mutex // guards the following
+	sessions map[DocumentID]*Session
+	closed   bool
+}
+
+func newRegistry(h household) *registry {
+	r := &registry{household: h, sessions: map[DocumentID]*Session{}}
+	r.household.forget = r.drop
+	return r
+}
+
+// find returns the session of a document, which it starts if it does not run, and
+// waits for that until ctx ends. Of several who ask at once one starts it.
+func (r *registry) find(ctx context.Context, id DocumentID) (*Session, error) {
+	for {
+		s, err := r.get(id)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if s.failed != nil {
+			return nil, s.failed
+		}
+		if s.ctx.Err() == nil {
+			return s, nil
+		}
+		r.drop(s)
+	}
+}
+
+func (r *registry) get(id DocumentID) (*Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.sessions[id]; s != nil {
+		return s, nil
+	}
+	if r.closed {
+		return nil, ErrServerClosed
+	}
+	s, err := r.newSession(id)
+	if err != nil {
+		return nil, err
+	}
+	if !r.node.spawn(func() { r.start(s) }) {
+		return nil, ErrServerClosed
+	}
+	r.sessions[id] = s
+	return s, nil
+}
+
+func (r *registry) newSession(id DocumentID) (*Session, error) {
+	name, err := r.topics.build([]string{id.Tenant, id.Document})
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{household: &r.household, id: id, stream: stream{name, r.rules}, ready: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// startTime is how long the log may take to start a session.
+const startTime = 10 * time.Second
+
+// start reads the log. Those who want the session wait.
+func (r *registry) start(s *Session) {
+	defer close(s.ready)
+	ctx, cancel := context.WithTimeout(s.ctx, startTime)
+	defer cancel()
+	if err := open(ctx, s); err != nil {
+		s.failed = fmt.Errorf("start session of %s: %w", s.stream.name, err)
+		s.node.log.Error("realtime: document session", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
+		s.cancel()
+		r.drop(s)
+		return
+	}
+	r.count.sessions.Add(1)
+	s.tellHost(SessionEvent{Tenant: s.id.Tenant, Document: s.id.Document, Kind: SessionStarted})
+}
+
+func open(ctx context.Context, s *Session) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicked{value: v, stack: debug.Stack()}
+		}
+	}()
+	return s.open(ctx)
+}
+
+// drop forgets a session that is over.
+func (r *registry) drop(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions[s.id] == s {
+		delete(r.sessions, s.id)
+	}
+}
+
+// list returns the sessions as of now, those that are starting included.
+func (r *registry) list() []*Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.sessions))
+}
+
+// close stops all sessions, and starts none any more.
+func (r *registry) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	for _, s := range r.list() {
+		select {
+		case <-s.ready:
+			s.stop()
+		default: // cancelled, its start fails
+			s.cancel()
+		}
+	}
+}

@@ -1,0 +1,376 @@
+package realtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrSessionOver is returned by a [Session] that has stopped or crashed: look it up
+// again.
+var ErrSessionOver = errors.New("realtime: the document's session is over")
+
+// household is what all sessions of one [Documents] share.
+type household struct {
+	*documentRules
+	node   *node
+	topics *template // of the channels' names
+	rules  *rules    // of the documents' streams
+	count  *documentCounters
+	forget func(*Session) // called when it is over, without a lock
+}
+
+// documentCounters are the metrics of documents, looked up once.
+type documentCounters struct {
+	ops, sessions, clients, crashes counter
+	appends                         observer
+}
+
+func newDocumentCounters(m *metrics) *documentCounters {
+	return &documentCounters{ops: m.sequenced, sessions: m.sessions, clients: m.docClients, crashes: m.crashes, appends: m.appends}
+}
+
+// Session is the one place in which a document's ops get their numbers. It runs
+// while clients are connected, and some time after; it is found or started by
+// [Documents.Session]. Its methods may be called from any goroutine.
+//
+// Everything happens under one lock, in this order: numbered, stored, queued for the
+// clients. Only the log may be waited for under it.
+type Session struct {
+	*household
+	id     DocumentID
+	stream stream
+	ready  chan struct{} // closed when the session has started or failed to
+	failed error         // set before ready is closed
+	ctx    context.Context
+	cancel context.CancelFunc
+	entry  wheelEntry
+
+	numbers [2]atomic.Int64 // for State: the SN and the MSN of the last message
+	present atomic.Int64    // and how many participants there are
+
+	mu           sync.Mutex // guards the following
+	over         bool
+	lost         error // why the session cannot go on, nil while it can
+	seq          *sequencer
+	participants []*participant
+	byID         map[string]*participant
+	arrivals     uint64
+	recent       recentMessages
+	summaries    [2]SummaryMark // as in LogHead
+	hooks        int            // summaries that the host looks at
+	owed         []string       // writers whose leave could not be stored yet
+	wakes        wakes
+	slow         []*Client // to be closed once the lock is gone
+
+	// When what is due; zero for not at all.
+	next       time.Time // when the wheel will ask
+	noopDue    time.Time // the consolidation timer (document.md section 7.3)
+	idleDue    time.Time // the next look for idle writers
+	emptySince time.Time // there are no participants
+}
+
+// SessionState is how a session stands.
+type SessionState struct {
+	SequenceNumber        int64 // of the newest message
+	MinimumSequenceNumber int64 // of the same message
+	Clients               int   // connected, writers and readers
+}
+
+// State returns how the session stands. It does not block.
+func (s *Session) State() SessionState {
+	return SessionState{s.numbers[0].Load(), s.numbers[1].Load(), int(s.present.Load())}
+}
+
+// Document returns which document the session is of.
+func (s *Session) Document() DocumentID { return s.id }
+
+// Do runs f inside the session: nothing else happens to the document meanwhile, so f
+// must not block, nor use the session. A panic in f is the session's crash, as any
+// panic inside is: every channel of the document is closed, and who connects next
+// starts it anew from the log. The error is then that panic, or [ErrSessionOver].
+func (s *Session) Do(f func()) error { return s.enter(f) }
+
+// enter runs f under the session's lock, and then has the queues written into which f
+// has put something. A panic in f, or a log that others write to, ends the session.
+func (s *Session) enter(f func()) (err error) {
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return ErrSessionOver
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.lost = &panicked{value: v, stack: debug.Stack()}
+		}
+		s.over = s.over || s.lost != nil
+		over, lost := s.over, s.lost
+		woken, slow := s.wakes, s.slow
+		s.wakes, s.slow = wakes{}, nil
+		var left []*participant
+		if over {
+			left = s.clearLocked()
+		}
+		s.mu.Unlock()
+		woken.flush(s.node.pool)
+		for _, c := range slow {
+			c.link.disconnect(ReasonSlowConsumer, nil, nil)
+		}
+		if over {
+			s.bury(left, lost)
+			err = lost
+		}
+	}()
+	f()
+	return nil
+}
+
+// stop ends the session, and closes the channels that are left.
+func (s *Session) stop() {
+	s.enter(func() { s.over = true })
+}
+
+// running reports whether the session has started and is not over.
+func (s *Session) running() bool {
+	select {
+	case <-s.ready:
+		return s.failed == nil && s.ctx.Err() == nil
+	default:
+		return false
+	}
+}
+
+// clearLocked forgets all participants, and returns those there were.
+func (s *Session) clearLocked() []*participant {
+	left := s.participants
+	for _, p := range left {
+		p.gone = true
+	}
+	s.participants, s.byID, s.recent = nil, nil, recentMessages{}
+	s.present.Store(0)
+	return left
+}
+
+// bury gives back what a session held that is over: lost says why it crashed, nil if
+// it stopped. The channels of those who were left are closed.
+func (s *Session) bury(left []*participant, lost error) {
+	s.cancel()
+	s.node.wheel.cancel(&s.entry)
+	s.count.sessions.Add(-1)
+	s.count.clients.Add(-float64(len(left)))
+	s.forget(s)
+	e := SessionEvent{Tenant: s.id.Tenant, Document: s.id.Document, Kind: SessionStopped, Err: lost}
+	if lost != nil {
+		e.Kind = SessionCrashed
+		s.count.crashes.Add(1)
+		attrs := []any{"tenant", s.id.Tenant, "document", s.id.Document, "clients", len(left), "error", lost}
+		if p, ok := errors.AsType[*panicked](lost); ok {
+			attrs = append(attrs, "stack", string(p.stack))
+		}
+		s.node.log.Error("realtime: document session crashed", attrs...)
+	}
+	for _, p := range left {
+		p.end(errDocumentClosed)
+	}
+	s.tellHost(e)
+}
+
+func (s *Session) tellHost(e SessionEvent) {
+	if s.event != nil {
+		s.node.guard("OnSession", func() { s.event(e) })
+	}
+}
+
+// appendTime is how long the log may take to store one submission.
+const appendTime = 5 * time.Second
+
+// storeLocked stores messages, which the sequencer has just numbered. After an error
+// the caller restores the sequencer; [ErrSequenceTaken] ends the session, which has
+// lost count.
+func (s *Session) storeLocked(messages []SequencedMessage) error {
+	start := time.Now()
+	ctx := newDeadline(s.ctx, appendTime)
+	err := s.log.Append(ctx, s.id, messages)
+	ctx.end()
+	s.count.appends.Observe(time.Since(start).Seconds())
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("append to the log: %w", err)
+	if errors.Is(err, ErrSequenceTaken) {
+		s.lost = err
+	}
+	s.node.log.Error("realtime: document log", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
+	return err
+}
+
+// publishLocked queues stored messages for every participant but except, and has the
+// host see them.
+func (s *Session) publishLocked(messages []SequencedMessage, except *participant) {
+	s.recent.add(messages, s.history)
+	s.noteLocked()
+	s.noopDue = time.Time{} // every message stops the timer (document.md section 7.2)
+	s.count.ops.Add(float64(len(messages)))
+	n := s.noticeOf(eventOp, opData(s.id.Document, messages))
+	for _, p := range s.participants {
+		if p != except {
+			s.giveLocked(p, n, messages[0].SequenceNumber)
+		}
+	}
+	if s.op != nil {
+		s.op(s.id.Tenant, s.id.Document, messages)
+	}
+}
+
+func (s *Session) noteLocked() {
+	s.numbers[0].Store(s.seq.sn)
+	s.numbers[1].Store(s.seq.sent)
+}
+
+func (s *Session) noticeOf(event string, data []byte) *notice {
+	return &notice{outbound: outbound{kind: kindEvent, topic: s.stream.name, event: event, data: data}, stream: &s.stream}
+}
+
+// giveLocked queues an op event for one participant: n tells of the messages from
+// first on.
+func (s *Session) giveLocked(p *participant, n *notice, first int64) {
+	if f := n.frame(p.client.enc); f != nil {
+		s.wakes.add(p.client, p.giveLocked(f, first))
+	}
+}
+
+// tellLocked queues an event that is not in the log for one participant.
+func (s *Session) tellLocked(p *participant, n *notice) {
+	f := n.frame(p.client.enc)
+	if f == nil {
+		return
+	}
+	res := p.tellLocked(f, s.seq.sn)
+	if res == pushSlow {
+		s.slow = append(s.slow, p.client)
+	}
+	s.wakes.add(p.client, res)
+}
+
+// signalLocked queues an event for every participant but except.
+func (s *Session) signalLocked(data []byte, except *participant) {
+	n := s.noticeOf(eventSignal, data)
+	for _, p := range s.participants {
+		if p != except {
+			s.tellLocked(p, n)
+		}
+	}
+}
+
+// nack tells p of a refusal, in its place among what p is told.
+func (s *Session) nack(p *participant, n *nack) error {
+	return s.enter(func() { s.nackLocked(p, n) })
+}
+
+func (s *Session) nackLocked(p *participant, n *nack) {
+	if !p.gone {
+		s.tellLocked(p, s.noticeOf(eventNack, n.data()))
+	}
+}
+
+// readLocked returns messages after one number and up to another from memory, limit
+// of them at most; ok is false if that does not reach back so far.
+func (s *Session) readLocked(after, to int64, limit int) (messages []SequencedMessage, ok bool) {
+	return s.recent.read(after, min(to, s.seq.sn), limit)
+}
+
+// refillMessages is how many messages a participant that is behind gets at a time:
+// beside what the log's page holds, it is all that it costs in memory.
+const refillMessages = 32
+
+// catching reads for one participant that is behind. It implements [source].
+type catching struct {
+	s *Session
+	p *participant
+}
+
+// refill implements [source]. It reads no further than what was queued for the
+// others, so that the stream goes on right behind.
+func (c *catching) refill() (frames []*frame, more bool) {
+	s, p := c.s, c.p
+	s.mu.Lock()
+	if p.gone || !p.behind {
+		s.mu.Unlock()
+		return nil, false
+	}
+	frames, to := p.nextLocked(s.seq.sn)
+	if len(frames) > 0 || !p.behind {
+		s.mu.Unlock()
+		return frames, p.behind
+	}
+	after := p.cursor
+	page, ok := s.readLocked(after, to, refillMessages)
+	s.mu.Unlock()
+	var err error
+	if !ok {
+		page, err = s.log.Read(s.ctx, s.id, after, to, refillMessages)
+	}
+	if err != nil || len(page) == 0 || page[0].SequenceNumber != after+1 {
+		s.node.log.Error("realtime: document log", "tenant", s.id.Tenant, "document", s.id.Document, "conn", p.client.id,
+			"error", err, "after", after, "messages", len(page))
+		p.end(errDocumentClosed)
+		return nil, false
+	}
+	return s.advance(p, page)
+}
+
+// advance moves p's cursor behind page, and returns what p gets for it.
+func (s *Session) advance(p *participant, page []SequencedMessage) ([]*frame, bool) {
+	n := s.noticeOf(eventOp, opData(s.id.Document, page))
+	f := n.frame(p.client.enc)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.gone {
+		return nil, false
+	}
+	p.cursor = page[len(page)-1].SequenceNumber
+	if f == nil {
+		return nil, true
+	}
+	return []*frame{f}, true
+}
+
+// recentMessages are the newest messages of a session, so that those who ask for
+// them do not have to wait for the log.
+type recentMessages struct {
+	messages []SequencedMessage
+	bytes    int
+}
+
+// recentBytes bounds them: a thousand messages of a megabyte each are for the log.
+const recentBytes = 8 << 20
+
+// add appends messages and forgets what is too much.
+func (r *recentMessages) add(messages []SequencedMessage, limit int) {
+	r.messages = append(r.messages, messages...)
+	r.bytes += bytesOf(messages)
+	n := 0
+	for ; len(r.messages)-n > limit || r.bytes > recentBytes && n < len(r.messages); n++ {
+		r.bytes -= bytesOf(r.messages[n : n+1])
+	}
+	clear(r.messages[:n])
+	r.messages = r.messages[n:]
+}
+
+// read returns a copy.
+func (r *recentMessages) read(after, to int64, limit int) (messages []SequencedMessage, ok bool) {
+	if after >= to {
+		return nil, true
+	}
+	if len(r.messages) == 0 || after+1 < r.messages[0].SequenceNumber {
+		return nil, false
+	}
+	from := int(after + 1 - r.messages[0].SequenceNumber)
+	until := min(from+int(min(to-after, int64(limit))), len(r.messages))
+	return slices.Clone(r.messages[from:until]), true
+}
