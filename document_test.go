@@ -276,3 +276,300 @@ func TestDocumentOpsReachEveryoneInOrder(t *testing.T) { // 3.9, 5.4, 6
 		}
 	})
 }
+
+func TestDocumentNacksOfTheGate(t *testing.T) { // 5.2, 5.5
+	synctest.Test(t, func(t *testing.T) {
+		s, d := docServer(t, realtime.MaxOps(3), realtime.MaxMessageSize(10))
+		a := openDoc(t, s)
+		a.id = "nobody"
+		a.submit(op(1, 0, `1`))
+		a.wantNack(400, "not_authenticated", "Client not connected")
+		for range d.Sessions() {
+			t.Error("a session was started")
+		}
+		a.connect(nil)
+		own := a.id
+		a.push("submitOp", `{"foo":"bar"}`)
+		a.wantNack(400, "malformed", "Malformed submitOp: missing clientId or messageBatches")
+		a.id = "other"
+		a.submit(op(1, 0, `1`))
+		a.wantNack(400, "client_id_mismatch", "Client ID mismatch: expected "+own+", got other")
+		a.id = own
+		a.submit(op(1, 1, `1`), op(2, 1, `1`), op(3, 1, `1`), op(4, 1, `1`))
+		a.wantNack(400, "batch_too_large", "Batch size 4 exceeds maximum 3")
+		a.submit(op(1, 1, `1`), op(2, 1, `"123456789"`))
+		a.wantNack(413, "message_too_large", "Message size 11 exceeds limit 10")
+		for bad, field := range map[string]string{
+			`{"clientSequenceNumber":"1","referenceSequenceNumber":1}`:              "clientSequenceNumber",
+			`{"clientSequenceNumber":1.5,"referenceSequenceNumber":1}`:              "clientSequenceNumber",
+			`{"clientSequenceNumber":0,"referenceSequenceNumber":1}`:                "clientSequenceNumber",
+			`{"clientSequenceNumber":9007199254740992,"referenceSequenceNumber":1}`: "clientSequenceNumber",
+			`{"clientSequenceNumber":1,"referenceSequenceNumber":-2}`:               "referenceSequenceNumber",
+			`{"clientSequenceNumber":1}`:                                            "referenceSequenceNumber",
+			`{"clientSequenceNumber":1,"referenceSequenceNumber":1,"type":7}`:       "type",
+			`5`: "not an object", `null`: "not an object",
+		} {
+			a.submit(bad)
+			f := a.wantNack(400, "malformed", "Malformed operation: "+field)
+			var nacks struct {
+				ClientID *string
+				Nacks    []struct {
+					Operation, Content json.RawMessage
+					SequenceNumber     int
+				}
+				Operation      json.RawMessage
+				Content        json.RawMessage
+				SequenceNumber int
+			}
+			if err := json.Unmarshal([]byte(f.text), &nacks); err != nil || len(nacks.Nacks) != 1 || *nacks.ClientID != "" {
+				t.Fatalf("nack %s", f.text)
+			}
+			if n := nacks.Nacks[0]; string(n.Content) != string(nacks.Content) || string(n.Operation) != bad || string(nacks.Operation) != bad || n.SequenceNumber != -1 || nacks.SequenceNumber != -1 {
+				t.Errorf("nack %s", f.text)
+			}
+		}
+		a.submit()
+		a.wantReply("ok", map[string]any{"sequenceNumber": 1})
+		a.push("submitOp", fmt.Sprintf(`{"clientId":%q,"messageBatches":[%s,[%s]]}`, a.id, op(1, 1, `1`), `{"clientSequenceNumber":2.0,"referenceSequenceNumber":1e0}`))
+		wantSequence(t, a.wantOps(), "op 2/1 op 3/1")
+		a.wantReply("ok", map[string]any{"sequenceNumber": 3})
+		reader := openDoc(t, s)
+		reader.connect(map[string]any{"mode": "read"})
+		reader.submit(op(1, 1, `1`))
+		reader.wantNack(400, "read_only", "Read-only clients cannot submit operations")
+		onlyReads := openDoc(t, s)
+		onlyReads.connect(map[string]any{"mode": "read", "token": docToken(t, map[string]any{"scopes": []string{"doc:read"}})})
+		onlyReads.submit(op(1, 1, `1`))
+		onlyReads.wantNack(403, "read_only", "Read-only clients cannot submit operations")
+	})
+}
+
+func TestDocumentSequencerNacksFollowTheEcho(t *testing.T) { // 5.3
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := docServer(t)
+		a := openDoc(t, s)
+		a.connect(nil)
+		a.submit(op(1, 1, `1`), op(2, 1, `2`), op(4, 1, `4`), op(5, 1, `5`))
+		wantSequence(t, a.wantOps(), "op 2/1 op 3/1")
+		f := a.wantNack(400, "gap", "Gap detected in incoming op")
+		if f.data["sequenceNumber"] != 1.0 || f.data["operation"].(map[string]any)["clientSequenceNumber"] != 4.0 {
+			t.Errorf("nack %s", f.text)
+		}
+		a.submit(op(2, 1, `2`)) // known
+		a.wantReply("ok", map[string]any{"sequenceNumber": 3})
+		a.submit(op(3, 9, `3`))
+		a.wantNack(400, "invalid_rsn", "Invalid RSN: current SN is 3, received 9")
+		a.submit(`{"type":"leave","clientSequenceNumber":3,"referenceSequenceNumber":3}`)
+		a.wantNack(400, "op_not_allowed", "Op not allowed")
+		a.submit(op(3, 3, `3`))
+		wantSequence(t, a.wantOps(), "op 4/3")
+		a.wantReply("ok", map[string]any{"sequenceNumber": 4})
+		a.submit(op(4, 1, `1`))
+		a.wantNack(400, "rsn_below_msn", "Refseq 1 < 3")
+		a.submit(op(5, 3, `1`))
+		a.wantNack(400, "nonexistent_client", "Nonexistent client")
+	})
+}
+
+func TestDocumentConnectIsRefusedInOrder(t *testing.T) { // 3.2, 3.3
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := docServer(t)
+		for _, c := range []struct {
+			name   string
+			change map[string]any
+			code   int
+			reason string
+			text   string
+		}{
+			{"fields", map[string]any{"tenantId": nil, "mode": nil}, 400, "missing_fields", "Missing required fields: tenantId, mode"},
+			{"mode", map[string]any{"mode": "admin"}, 400, "invalid_request", "Invalid connect_document: mode"},
+			{"client", map[string]any{"client": 1}, 400, "invalid_request", "Invalid connect_document: client"},
+			{"topic", map[string]any{"tenantId": "beta", "token": "x"}, 400, "topic_mismatch", "Tenant/document ID mismatch with topic"},
+			{"no token", map[string]any{"token": nil}, 401, "missing_token", "Missing authentication token"},
+			{"empty token", map[string]any{"token": ""}, 401, "missing_token", "Missing authentication token"},
+			{"malformed", map[string]any{"token": "a.b"}, 401, "invalid_token", "Invalid token: malformed"},
+			{"signature", map[string]any{"token": docToken(t, nil) + "A"}, 401, "invalid_signature", "Invalid token signature"},
+			{"claims", map[string]any{"token": docToken(t, map[string]any{"exp": nil})}, 401, "missing_claims", "Invalid token: missing claims: exp"},
+			{"expired", map[string]any{"token": docToken(t, map[string]any{"exp": time.Now().Unix()})}, 401, "token_expired", "Token has expired"},
+			{"early", map[string]any{"token": docToken(t, map[string]any{"nbf": time.Now().Add(time.Hour).Unix()})}, 401, "token_not_yet_valid", "Invalid token: not yet valid"},
+			{"tenant", map[string]any{"token": docToken(t, map[string]any{"tenantId": "beta"})}, 403, "tenant_mismatch", "Token not valid for this tenant"},
+			{"document", map[string]any{"token": docToken(t, map[string]any{"documentId": "doc2"})}, 403, "document_mismatch", "Token not valid for this document"},
+			{"read", map[string]any{"token": docToken(t, map[string]any{"scopes": []string{"doc:write"}})}, 403, "missing_scope", "Token missing required scope: doc:read"},
+			{"write", map[string]any{"token": docToken(t, map[string]any{"scopes": []string{"doc:read"}})}, 403, "write_scope_required", "Write mode requires doc:write scope"},
+		} {
+			a := openDoc(t, s)
+			a.push("connect_document", request(docToken(t, nil), c.change))
+			f := a.wantEvent("connect_document_error")
+			if f.data["code"] != float64(c.code) || f.data["reason"] != c.reason || f.data["message"] != c.text {
+				t.Errorf("%s: got %s", c.name, f.text)
+			}
+			a.wantReply("error", map[string]any{"reason": c.reason, "code": c.code, "message": c.text})
+			if c.name == "write" {
+				a.connect(map[string]any{"mode": "read"})
+				a.push("connect_document", request(docToken(t, nil), nil))
+				a.wantEvent("connect_document_error")
+				a.wantReply("error", map[string]any{"reason": "already_connected", "code": 400, "message": "Already connected"})
+			}
+		}
+	})
+}
+
+func TestDocumentTopics(t *testing.T) { // 2.2
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := docServer(t)
+		for topic, response := range map[string]string{
+			"document:acme:a:b": `{"status":"ok","response":{}}`,
+			"document:x:y":      `{"status":"ok","response":{}}`,
+			"document:acme":     `{"status":"error","response":{"reason":"invalid_topic"}}`,
+			"document::x":       `{"status":"error","response":{"reason":"invalid_topic"}}`,
+			"document:acme:":    `{"status":"error","response":{"reason":"invalid_topic"}}`,
+			"documents:a:b":     `{"status":"error","response":{"reason":"unmatched topic"}}`,
+		} {
+			c := dialPhoenix(t, s, "vsn=2.0.0")
+			c.Send(fmt.Sprintf(`["1","1",%q,"phx_join",{"token":"ignored"}]`, topic))
+			if got := c.Recv().Text; !strings.HasSuffix(got, `"phx_reply",`+response+"]") {
+				t.Errorf("%s: %s", topic, got)
+			}
+		}
+	})
+}
+
+func TestDocumentSignals(t *testing.T) { // 8
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := docServer(t, realtime.NoMembershipSignals())
+		a, b, c := openDoc(t, s), openDoc(t, s), openDoc(t, s)
+		a.connect(map[string]any{"mode": "read"})
+		b.connect(map[string]any{"mode": "read"})
+		c.connect(map[string]any{"mode": "read"})
+		both, onlyB := []*doc{b, c}, []*doc{b}
+		for _, test := range []struct {
+			element string
+			content string // "" for none
+			to      []*doc
+		}{
+			{`{"content":"x","type":"forged","clientConnectionNumber":3}`, `"x"`, both},
+			{`[{"content":{"n":1.50}}]`, `{"n":1.50}`, both},
+			{`{"content":"x","targetedClients":["B","B","nobody"]}`, `"x"`, onlyB},
+			{`{"content":"x","targetedClients":["A"]}`, `"x"`, nil},
+			{`{"content":"x","targetedClients":[]}`, `"x"`, nil},
+			{`{"content":"x","targetedClients":["B"],"ignoredClients":["B"]}`, `"x"`, onlyB},
+			{`{"content":"x","ignoredClients":["C"]}`, `"x"`, onlyB},
+			{`{"content":"x","ignoredClients":[]}`, `"x"`, both},
+			{`{"content":"x","targetClientId":"B"}`, `"x"`, onlyB},
+			{`{"content":"x","targetClientId":"unknown"}`, `"x"`, nil},
+			{`{"signal":{"content":"p"},"targetedClients":["B"]}`, `"p"`, onlyB},
+			{`{"signal":{"content":"p","targetClientId":"B"}}`, `"p"`, onlyB},
+			{`{"address":"a","contents":{"content":"v1"},"targetedClients":["B"]}`, `"v1"`, both},
+			{`"{\"address\":1}"`, `"{\"address\":1}"`, both},
+			{`{"nothing":1}`, ``, nil},
+			{`7`, ``, nil},
+		} {
+			element := strings.NewReplacer(`"A"`, strconv.Quote(a.id), `"B"`, strconv.Quote(b.id), `"C"`, strconv.Quote(c.id)).Replace(test.element)
+			a.push("submitSignal", fmt.Sprintf(`{"clientId":%q,"contentBatches":[%s]}`, a.id, element))
+			a.wantReply("ok", map[string]any{})
+			for _, to := range test.to {
+				if f := to.wantEvent("signal"); f.text != fmt.Sprintf(`{"clientId":%q,"content":%s}`, a.id, test.content) {
+					t.Errorf("%s: got %s", test.element, f.text)
+				}
+			}
+		}
+		a.push("submitSignal", `{"clientId":"forged","contentBatches":["x"]}`)
+		a.wantReply("error", map[string]any{"reason": "client_id_mismatch"})
+		a.push("submitSignal", fmt.Sprintf(`{"clientId":%q,"contentBatches":[[%s"y"]]}`, a.id, strings.Repeat(`"x",`, 100)))
+		a.wantReply("error", map[string]any{"reason": "batch_too_large"})
+		a.quiet()
+		b.quiet()
+		c.quiet()
+	})
+}
+
+func TestDocumentLeaveIsToldOnce(t *testing.T) { // 8.4, 9
+	synctest.Test(t, func(t *testing.T) {
+		s, d := docServer(t)
+		a, b := openDoc(t, s), openDoc(t, s)
+		a.connect(nil)
+		b.connect(nil)
+		a.wantOps()
+		a.wantEvent("signal")
+		left := func() {
+			t.Helper()
+			ms := a.wantOps()
+			if m := ms[0]; m.Type != "leave" || m.ClientID != nil || m.Data != strconv.Quote(b.id) || string(m.Contents) != strconv.Quote(b.id) {
+				t.Errorf("got %s", m.text)
+			}
+			if f := a.wantEvent("signal"); f.text != fmt.Sprintf(`{"clientId":null,"content":"{\"type\":\"leave\",\"content\":\"%s\"}"}`, b.id) {
+				t.Errorf("got %s", f.text)
+			}
+			a.quiet()
+		}
+		b.push("phx_leave", `{}`)
+		b.wantReply("ok", map[string]any{})
+		b.wantEvent("phx_close")
+		left()
+		b.rejoin()
+		b.connect(nil)
+		a.wantOps()
+		a.wantEvent("signal")
+		b.joinRef = strconv.Itoa(b.ref + 1)
+		b.push("phx_join", `{}`)
+		b.wantReply("ok", map[string]any{})
+		b.wantEvent("phx_close")
+		left()
+		b.connect(nil)
+		a.wantOps()
+		a.wantEvent("signal")
+		b.Cut()
+		left()
+		session, err := d.Session(t.Context(), "acme", "doc1")
+		if err != nil || session.State() != (realtime.SessionState{SequenceNumber: 7, MinimumSequenceNumber: 0, Clients: 1}) {
+			t.Errorf("state %+v, %v", session.State(), err)
+		}
+	})
+}
+
+func TestDocumentGivesWhatWasMissed(t *testing.T) { // 3.7, 3.9, 7.4
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := docServer(t, realtime.HistoryLimit(5), realtime.NoMembershipSignals())
+		a := openDoc(t, s)
+		a.connect(nil)
+		for i := range 19 {
+			a.submit(op(i+1, i+1, `1`))
+			a.wantOps()
+			a.wantReply("ok", map[string]any{"sequenceNumber": i + 2})
+		}
+		all := func(ms []docMessage, from, to int64) {
+			t.Helper()
+			for i, m := range ms {
+				if m.SequenceNumber != from+int64(i) {
+					t.Fatalf("got %s, want %d to %d", numbers(ms), from, to)
+				}
+			}
+			if int64(len(ms)) != to-from+1 {
+				t.Errorf("got %s, want %d to %d", numbers(ms), from, to)
+			}
+		}
+		b := openDoc(t, s)
+		all(b.connect(nil).messages(t, "initialMessages"), 1, 20)
+		a.wantOps()
+		c := openDoc(t, s)
+		all(c.connect(map[string]any{"lastSeenSequenceNumber": 17}).messages(t, "initialMessages"), 18, 21)
+		all(c.wantOps(), 18, 22)
+		c.wantReply("ok", map[string]any{"clientId": c.id})
+		c.push("requestOps", `{"from":0}`)
+		all(c.wantOps(), 1, 22)
+		c.wantReply("ok", map[string]any{})
+		for _, from := range []string{`22`, `1000`} {
+			c.push("requestOps", `{"from":`+from+`}`)
+			c.wantReply("ok", map[string]any{})
+		}
+		c.push("requestOps", `{"from":"x"}`)
+		c.wantReply("error", map[string]any{"reason": "malformed"})
+		reader := openDoc(t, s)
+		f := reader.connect(map[string]any{"mode": "read"})
+		all(f.messages(t, "initialMessages"), 1, 22)
+		if f.data["checkpointSequenceNumber"] != 22.0 || f.data["mode"] != "read" {
+			t.Errorf("success %v", f.data["checkpointSequenceNumber"])
+		}
+		reader.quiet()
+	})
+}
