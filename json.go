@@ -375,33 +375,33 @@ func unquote(value []byte) (string, bool) {
 // appendUnescaped is unquote for the inside of a string.
 func appendUnescaped(dst, inner []byte) ([]byte, bool) {
 	whole := true
-	for at := 0; at < len(inner); at++ {
-		switch {
-		case inner[at] != '\\':
-			dst = append(dst, inner[at])
-			continue
-		case inner[at+1] != 'u':
-			at++
-			dst = append(dst, escaped(inner[at]))
+	for {
+		plain := bytes.IndexByte(inner, '\\')
+		if plain < 0 {
+			return append(dst, inner...), whole
+		}
+		dst = append(dst, inner[:plain]...)
+		c := inner[plain+1]
+		if inner = inner[plain+2:]; c != 'u' {
+			dst = append(dst, escaped(c))
 			continue
 		}
-		r := codeUnit(inner[at+2:])
-		at += 5
+		r := codeUnit(inner)
+		inner = inner[4:]
 		if utf16.IsSurrogate(r) {
 			pair := utf8.RuneError
-			if rest := inner[at+1:]; len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' {
-				pair = utf16.DecodeRune(r, codeUnit(rest[2:]))
+			if len(inner) >= 6 && inner[0] == '\\' && inner[1] == 'u' {
+				pair = utf16.DecodeRune(r, codeUnit(inner[2:]))
 			}
 			// DecodeRune says RuneError of what is no pair, and of nothing else.
 			if r = pair; r == utf8.RuneError {
 				whole = false
 			} else {
-				at += 6
+				inner = inner[6:]
 			}
 		}
 		dst = utf8.AppendRune(dst, r)
 	}
-	return dst, whole
 }
 
 // codeUnit returns the value of the four hexadecimal digits that text starts
