@@ -95,4 +95,5 @@ microbench:
 
 interop:
 	interop/quickstart/run.sh
+	interop/msgpack/run.sh
 	interop/phoenix/run.sh
