@@ -90,3 +90,21 @@ func (g *watchedGauge) Inc() {
 	g.Gauge.Inc()
 	g.rises()
 }
+
+// Pack returns JSON as MessagePack.
+func Pack(text string) []byte {
+	packed, ok := appendPacked(nil, []byte(text))
+	if !ok {
+		panic("no JSON: " + text)
+	}
+	return packed
+}
+
+// Unpack is the reverse of Pack.
+func Unpack(packed []byte) string {
+	u := unpacker{in: packed}
+	if u.value(maxNesting); u.fault != "" || len(u.in) > 0 {
+		return "no MessagePack: " + u.fault
+	}
+	return string(u.out)
+}

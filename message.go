@@ -231,4 +231,4 @@ type codec interface {
 }
 
 // maxCodecs bounds the frames that one published event may cache.
-const maxCodecs = 5
+const maxCodecs = 6

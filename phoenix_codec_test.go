@@ -191,7 +191,7 @@ func TestEncodingForPhoenixDoesNotAllocate(t *testing.T) {
 func TestEveryCodecHasASlotOfItsOwn(t *testing.T) {
 	names := map[string]bool{}
 	slots := map[int]string{}
-	for _, c := range []codec{envelopeCodec{}, flatCodec{}, phoenixV1{}, phoenixV2{}, supabaseV2{}} {
+	for _, c := range []codec{envelopeCodec{}, flatCodec{}, phoenixV1{}, phoenixV2{}, supabaseV2{}, phoenixV3{}} {
 		if slots[c.slot()] != "" || c.slot() < 0 || c.slot() >= maxCodecs {
 			t.Errorf("%s: slot %d of %d, which %q may have", c.protocol(), c.slot(), maxCodecs, slots[c.slot()])
 		}
@@ -229,6 +229,7 @@ func TestPublishedBytesReachEveryProtocolOnce(t *testing.T) {
 		{flatCodec{}, frameText, `{"type":"binb","data":"Bw=="}`},
 		{phoenixV2{}, frameBinary, "\x02\x06\x04room:1binb\x07"},
 		{supabaseV2{}, frameBinary, "\x04\x06\x04\x00\x00room:1binb\x07"},
+		{phoenixV3{}, frameBinary, "\x95\xc0\xc0\xa6room:1\xa4binb\xc4\x01\x07"},
 	} {
 		f := e.frame(c.codec, &stream{})
 		if f == nil || opcode(f.wire[0]&bitsOp) != c.op || string(payloadOf(f.wire)) != c.want {
@@ -385,11 +386,14 @@ func wantPhoenix(t *testing.T, c codec, payload []byte, in inbound, err *Error) 
 		}
 	}
 	answer, _ := c.encode(nil, &outbound{kind: kindReply, topic: in.topic, ref: in.ref, joinRef: in.joinRef})
+	if c == (phoenixV3{}) {
+		answer, _ = unpack(answer)
+	}
 	seen := seeText(t, answer)
 	if c != (phoenixV1{}) && !sameJSON(t, seen.joinRef, in.joinRef) || !sameJSON(t, seen.ref, in.ref) || seen.topic != strings.ToValidUTF8(in.topic, "\uFFFD") && utf8.ValidString(in.topic) {
 		t.Fatalf("%q: answered with %s", payload, answer)
 	}
-	if again := fmt.Sprintf("[%s,%s,", in.joinRef, in.ref); c != (phoenixV1{}) && !strings.HasPrefix(string(answer), again) {
+	if again := fmt.Sprintf("[%s,%s,", in.joinRef, in.ref); c != (phoenixV1{}) && c != (phoenixV3{}) && !strings.HasPrefix(string(answer), again) {
 		t.Fatalf("%q: answered with %s, want the refs as in %s", payload, answer, again)
 	}
 }

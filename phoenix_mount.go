@@ -44,6 +44,7 @@ type phoenixMount struct {
 	connect func(ctx context.Context, h Handshake) (*Identity, error)
 	refused func(w http.ResponseWriter, r *http.Request, err error)
 	poll    http.HandlerFunc // serves …/longpoll; nil without LongPoll
+	packed  bool             // see MessagePack
 }
 
 // Phoenix returns a handler for unmodified clients of Phoenix Channels, versions 1
@@ -163,6 +164,19 @@ func MaxChannels(n int) PhoenixOption {
 	}
 }
 
+// MessagePack has the mount take clients with vsn=3.0.0, too: those of documents, whose
+// messages are MessagePack in frames of bytes. Handlers see what they send as JSON,
+// bytes inside it as base64 strings, which other clients get as such, and these
+// clients as bytes again. Numbers go to them as JavaScript has them: integers beyond
+// 2^53 are rounded. A message of text ends the connection, like one that cannot be
+// decoded. There is no MessagePack for clients that poll.
+func MessagePack() PhoenixOption {
+	return func(p *phoenixMount) error {
+		p.packed = true
+		return nil
+	}
+}
+
 // ServeHTTP answers a handshake. The checks come in the order of section 1.6.
 func (p *phoenixMount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch transport := transportOf(r.URL.Path); {
@@ -216,7 +230,8 @@ func (p *phoenixMount) admit(h *handshake) (*Identity, error) {
 	if token := h.r.Header.Get("X-Phoenix-AuthToken"); token != "" { // of clients that poll
 		shake.Token = token
 	}
-	if h.enc, err = phoenixVersion(shake.Params); err != nil {
+	packed := p.packed && transportOf(h.r.URL.Path) == "websocket"
+	if h.enc, err = phoenixVersion(shake.Params, packed); err != nil {
 		return nil, err
 	}
 	if err := h.withinLimits(); err != nil {

@@ -60,7 +60,10 @@ func TestPhoenixVersions(t *testing.T) { // phoenix.md section 1.3
 		"vsn=2.0.0%2B":           "",
 		"vsn=1.1.0":              "",
 		"vsn=2.1.0":              "",
-		"vsn=3.0.0":              "",
+		"vsn=3.0.0":              "phoenix.v3.msgpack",
+		"vsn=3.0.4&apikey=k":     "phoenix.v3.msgpack",
+		"vsn=3.1.0":              "",
+		"vsn=4.0.0":              "",
 		"vsn=123.1.1":            "",
 		"vsn=2":                  "",
 		"vsn=2.0":                "",
@@ -74,9 +77,15 @@ func TestPhoenixVersions(t *testing.T) { // phoenix.md section 1.3
 	} {
 		r := httptest.NewRequest("GET", "/socket/websocket", nil)
 		r.URL.RawQuery = query
-		c, err := phoenixVersion(paramsOf(r))
-		if want == "" && err == nil || want != "" && (err != nil || c.protocol() != want) {
-			t.Errorf("%s gives %v, %v; want %q", query, c, err, want)
+		for _, packed := range []bool{false, true} {
+			want := want
+			if want == "phoenix.v3.msgpack" && !packed {
+				want = ""
+			}
+			c, err := phoenixVersion(paramsOf(r), packed)
+			if want == "" && err == nil || want != "" && (err != nil || c.protocol() != want) {
+				t.Errorf("%s, MessagePack %v, gives %v, %v; want %q", query, packed, c, err, want)
+			}
 		}
 	}
 }

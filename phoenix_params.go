@@ -88,8 +88,8 @@ func wildcards(pattern string) []string {
 }
 
 // phoenixVersion returns the codec that vsn asks for (section 1.3): any patch of
-// 1.0 and 2.0.
-func phoenixVersion(params map[string]any) (codec, error) {
+// 1.0 and 2.0, and of 3.0 where the mount speaks MessagePack.
+func phoenixVersion(params map[string]any, packed bool) (codec, error) {
 	given, there := params["vsn"]
 	text, ok := given.(string)
 	if !there {
@@ -105,8 +105,10 @@ func phoenixVersion(params map[string]any) (codec, error) {
 			return supabaseV2{}, nil
 		}
 		return phoenixV2{}, nil
+	case major == 3 && packed:
+		return phoenixV3{}, nil
 	}
-	return nil, fmt.Errorf("%w: vsn %s is not 1.0.x or 2.0.x", ReasonForbidden, loggable(fmt.Sprint(given)))
+	return nil, fmt.Errorf("%w: vsn %s is not 1.0.x, 2.0.x or, with MessagePack, 3.0.x", ReasonForbidden, loggable(fmt.Sprint(given)))
 }
 
 // parseVersion reads a version of three numbers (semver.org, item 2). One that
