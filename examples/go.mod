@@ -8,6 +8,8 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/prometheus/client_golang v1.25.0
 	github.com/seed-58bc6ac1/realtime v0.0.0
+	github.com/seed-58bc6ac1/realtime/boltlog v0.0.0
+	go.etcd.io/bbolt v1.5.0
 )
 
 require (
@@ -22,3 +24,5 @@ require (
 )
 
 replace github.com/seed-58bc6ac1/realtime => ../
+
+replace github.com/seed-58bc6ac1/realtime/boltlog => ../boltlog
