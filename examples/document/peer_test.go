@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// frame is one data frame of the server.
+type frame struct {
+	binary bool
+	bytes  []byte
+}
+
+// peer is one socket. All that it gets is kept in order.
+type peer struct {
+	t      *testing.T
+	conn   *websocket.Conn
+	packed bool       // MessagePack in binary frames, instead of JSON in text frames
+	frames chan frame // closed at the end
+	err    error      // why it ended; set before frames is closed
+	gate   sync.Mutex // locked by a test in which the peer is to stop reading
+}
+
+// dial opens a socket of a version: 2.0.0 is JSON, 3.0.0 MessagePack.
+func (s *site) dial(t *testing.T, version string) *peer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, s.base+"/socket/websocket?vsn="+version, nil)
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	conn.SetReadLimit(64 << 20)
+	p := &peer{t: t, conn: conn, packed: version == "3.0.0", frames: make(chan frame, 1<<15)}
+	go p.readLoop(t.Context())
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	return p
+}
+
+func (p *peer) readLoop(ctx context.Context) {
+	defer close(p.frames)
+	for {
+		p.gate.Lock()
+		kind, bytes, err := p.conn.Read(ctx)
+		p.gate.Unlock()
+		if err != nil {
+			p.err = err
+			return
+		}
+		p.frames <- frame{binary: kind == websocket.MessageBinary, bytes: bytes}
+	}
+}
+
+// send writes one message, given as JSON, in the format of the socket.
+func (p *peer) send(text string) {
+	p.t.Helper()
+	if p.packed {
+		p.write(websocket.MessageBinary, packJSON(text))
+		return
+	}
+	p.write(websocket.MessageText, []byte(text))
+}
+
+func (p *peer) write(kind websocket.MessageType, bytes []byte) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	if err := p.conn.Write(ctx, kind, bytes); err != nil {
+		p.t.Fatalf("write %.100q: %v", bytes, err)
+	}
+}
+
+// next returns the next message as JSON.
+func (p *peer) next() string {
+	p.t.Helper()
+	select {
+	case f, more := <-p.frames:
+		if !more {
+			p.t.Fatalf("the connection ended: %v, want a message", p.err)
+		}
+		return p.text(f)
+	case <-time.After(patience):
+		p.t.Fatal("no message came")
+		panic("not reached")
+	}
+}
+
+func (p *peer) text(f frame) string {
+	p.t.Helper()
+	if f.binary != p.packed {
+		p.t.Fatalf("got a frame that is binary: %v, want %v", f.binary, p.packed)
+	}
+	if !p.packed {
+		return string(f.bytes)
+	}
+	text, err := unpackJSON(f.bytes)
+	if err != nil {
+		p.t.Fatalf("% x: %v", f.bytes, err)
+	}
+	return text
+}
+
+// nothing waits for the time of silence, in which no message may come and the
+// connection may not end.
+func (p *peer) nothing() {
+	p.t.Helper()
+	p.nothingFor(silence)
+}
+
+func (p *peer) nothingFor(span time.Duration) {
+	p.t.Helper()
+	select {
+	case f, more := <-p.frames:
+		if !more {
+			p.t.Fatalf("the connection ended: %v", p.err)
+		}
+		p.t.Fatalf("got %.600s, want nothing", p.text(f))
+	case <-time.After(span):
+	}
+}
+
+// wantEnd waits for the end of the connection. Messages before it are dropped.
+func (p *peer) wantEnd() {
+	p.t.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case _, more := <-p.frames:
+			if !more {
+				return
+			}
+		case <-late:
+			p.t.Fatal("the connection is still open")
+		}
+	}
+}
+
+// cut ends the connection without a close frame.
+func (p *peer) cut() { _ = p.conn.CloseNow() }
+
+// envelope is one message of the Phoenix protocol, version 2.
+type envelope struct {
+	joinRef, ref *string
+	topic, event string
+	payload      json.RawMessage
+}
+
+func (e *envelope) UnmarshalJSON(text []byte) error {
+	var parts []json.RawMessage
+	if err := json.Unmarshal(text, &parts); err != nil {
+		return err
+	}
+	if len(parts) != 5 {
+		return fmt.Errorf("an array of %d, want 5", len(parts))
+	}
+	for i, into := range []any{&e.joinRef, &e.ref, &e.topic, &e.event} {
+		if err := json.Unmarshal(parts[i], into); err != nil {
+			return err
+		}
+	}
+	e.payload = parts[4]
+	return nil
+}
