@@ -248,28 +248,6 @@ func (ch *documentChannel) proposals(batches []byte, n int) (ops []proposal, ref
 	return ops, refused
 }
 
-func gateNack(code int, kind, reason, text string) *nack {
-	return &nack{sequenceNumber: -1, refusal: refusal{code: code, kind: kind, reason: reason, message: text}}
-}
-
-// submissionOf reads the client's id and the array called name; ok is false if one of
-// them is missing.
-func submissionOf(data []byte, name string) (id string, batches json.RawMessage, ok bool) {
-	named := false
-	fields := scanObject(data, maxNesting)
-	for fields.next() {
-		switch string(fields.key) {
-		case "clientId":
-			if named = isString(fields.value); named {
-				id, _ = unquote(fields.value)
-			}
-		case name:
-			batches = fields.value
-		}
-	}
-	return id, batches, named && len(batches) > 0 && batches[0] == '['
-}
-
 // submitSignal handles submitSignal.
 func (ch *documentChannel) submitSignal(_ context.Context, m Message) (any, error) {
 	s, p := ch.connected()
@@ -397,29 +375,4 @@ func (ch *documentChannel) other(_ context.Context, m Message) (any, error) {
 	ch.registry.node.log.Debug("realtime: unknown event on a document", "conn", ch.client.id, "tenant", ch.id.Tenant,
 		"document", ch.id.Document, "event", m.Event)
 	return Nothing, nil
-}
-
-// allowance is what a rate leaves to one client.
-type allowance struct {
-	rule
-	burst int
-	full  time.Time // when it will be whole again
-}
-
-// take spends n, or as much as a whole allowance if that is less, and returns 0; or
-// how long to wait before it can.
-func (a *allowance) take(n int, now time.Time) time.Duration {
-	if a.step == 0 {
-		return 0
-	}
-	from := a.full
-	if from.Before(now) {
-		from = now
-	}
-	full := from.Add(time.Duration(min(n, a.burst)) * a.step)
-	if over := full.Sub(now) - time.Duration(a.burst)*a.step; over > 0 {
-		return over
-	}
-	a.full = full
-	return 0
 }
