@@ -16,7 +16,7 @@ type audit struct {
 	csn      map[string]int64
 	writers  map[string]bool
 	asked    bool // for messages again
-	partial  bool // the beginning is not known
+	since    int64 // the writers are those at this number; before it they are not known
 }
 
 // message is one of the stream.
@@ -41,8 +41,8 @@ func newAudit(t *testing.T, h *hello, lastSeen int64) *audit {
 	}
 	for i, text := range h.InitialMessages {
 		m := a.decode(text)
-		if i == 0 {
-			a.head, a.partial = m.SequenceNumber-1, m.SequenceNumber != 1
+		if i == 0 && m.SequenceNumber > 1 {
+			a.head, a.since = m.SequenceNumber-1, h.CheckpointSequenceNumber
 		}
 		a.take(m, text)
 	}
@@ -56,7 +56,7 @@ func newAudit(t *testing.T, h *hello, lastSeen int64) *audit {
 	} else if a.head != last && last > 0 {
 		t.Fatalf("initialMessages end at %d, want %d", a.head, last)
 	}
-	a.partial = false
+	a.since = h.CheckpointSequenceNumber
 	a.writers = map[string]bool{}
 	for _, one := range h.InitialClients {
 		a.writers[one.ClientID] = one.Mode == "write"
@@ -120,7 +120,7 @@ func (a *audit) take(m message, text json.RawMessage) {
 	if m.ClientSequenceNumber <= a.csn[id] {
 		a.tb.Fatalf("message %s: CSN after %d", text, a.csn[id])
 	}
-	if !a.writers[id] && !a.partial {
+	if !a.writers[id] && m.SequenceNumber >= a.since {
 		a.tb.Fatalf("message %s of a client that is not there", text)
 	}
 	a.csn[id] = m.ClientSequenceNumber
@@ -137,19 +137,20 @@ func (a *audit) system(m message, text json.RawMessage) {
 	if m.Data == nil || differs(*m.Data, string(m.Contents)) != "" {
 		a.tb.Fatalf("message %s: want the contents as text in data", text)
 	}
-	switch m.Type {
-	case "join":
+	switch {
+	case m.SequenceNumber < a.since:
+	case m.Type == "join":
 		var who struct{ ClientID string }
 		if err := json.Unmarshal(m.Contents, &who); err != nil {
 			a.tb.Fatalf("message %s: %v", text, err)
 		}
 		a.writers[who.ClientID] = true
-	case "leave":
+	case m.Type == "leave":
 		var id string
 		if err := json.Unmarshal(m.Contents, &id); err != nil {
 			a.tb.Fatalf("message %s: %v", text, err)
 		}
-		if !a.writers[id] && !a.partial {
+		if !a.writers[id] {
 			a.tb.Fatalf("message %s: who leaves is not there", text)
 		}
 		delete(a.writers, id)

@@ -65,7 +65,7 @@ func (m *member) many(count int, rsn int64) (ops []fields) {
 func (m *member) event(sn, msn int64, ops ...fields) string {
 	var messages []string
 	for i, op := range ops {
-		messages = append(messages, m.sequenced(op, sn+int64(i), msn))
+		messages = append(messages, m.opMessage(op, sn+int64(i), msn))
 	}
 	return m.ops(messages...)
 }

@@ -187,16 +187,11 @@ func TestCheck070_MinimumFollowsWhoStays(t *testing.T) {
 	a.submit(a.made(2))
 	a.want(a.echo(3, 0))
 	id := b.id
-	b.leave0()
+	b.want(a.echo(3, 0))
+	b.leave()
 	a.want(a.leaves(id, 4, 2), leaveSignal(id))
 	a.submit(a.made(4))
 	a.only(a.echo(5, 4))
-}
-
-// leave0 leaves without looking at what comes.
-func (m *member) leave0() {
-	m.t.Helper()
-	m.push("phx_leave", fields{})
 }
 
 func TestCheck071_MinimumOfAnEmptyDocumentIsItsNumber(t *testing.T) {
@@ -234,23 +229,34 @@ func (m *member) wander(random *rand.Rand, steps int) {
 	m.t.Helper()
 	for step := range steps {
 		rsn := m.msn + random.Int64N(m.head-m.msn+1)
-		switch dice := random.IntN(100); {
-		case dice < 80:
+		leaves := false
+		switch dice := random.IntN(1000); {
+		case dice < 800:
 			m.submit(m.made(rsn))
-		case dice < 90:
+		case dice < 900:
 			m.submit(m.made(rsn, fields{"type": "noop", "contents": nil}))
-		case dice < 98:
+		case dice < 990:
 			m.push("noop", fields{"clientId": m.id, "referenceSequenceNumber": rsn})
 		default:
-			m.push("phx_leave", fields{})
-			m.until("phx_close")
-			m.join(m.joinRef + "'").connect("write")
+			leaves = true
 		}
-		if m.catchUp(step%16 == 15) {
-			m.push("phx_leave", fields{})
-			m.until("phx_close")
-			m.join(m.joinRef + "'").connect("write")
+		if nacked := m.catchUp(step%8 == 7); nacked || leaves {
+			m.again()
 		}
+	}
+}
+
+// again leaves and comes back with the last number that the member has seen.
+func (m *member) again() {
+	m.t.Helper()
+	m.ask("bye", "phx_leave", fields{})
+	m.until("phx_close")
+	seen := m.head
+	m.join(m.joinRef + "'")
+	m.push("connect_document", m.request("write").with(fields{"lastSeenSequenceNumber": seen}))
+	m.welcome(seen)
+	for m.head < m.hello.CheckpointSequenceNumber {
+		m.next()
 	}
 }
 

@@ -5,25 +5,26 @@ import "testing"
 // The checks of topics and joins. docs/protocols.md says what each number is
 // about.
 
-// joinOf sends a phx_join and returns the whole answer.
-func joinOf(t *testing.T, s *site, topic string) string {
+// joinAnswer sends a phx_join and returns the whole answer.
+func joinAnswer(t *testing.T, s *site, topic string) string {
 	t.Helper()
 	p := s.dial(t, "2.0.0")
 	p.send(`["1","1","` + topic + `","phx_join",{}]`)
 	return p.next()
 }
 
-// joinRefused wants that answer for a topic that is none.
-func joinRefused(t *testing.T, s *site, topic, reason string) {
+// joinRefused wants that answer for a topic that is none. joinRef is what the answer
+// says of it: Phoenix itself, that finds no channel, has none.
+func joinRefused(t *testing.T, s *site, topic, joinRef, reason string) {
 	t.Helper()
-	want := `["1","1","` + topic + `","phx_reply",{"status":"error","response":{"reason":"` + reason + `"}}]`
-	if found := differs(joinOf(t, s, topic), want); found != "" {
+	want := `[` + joinRef + `,"1","` + topic + `","phx_reply",{"status":"error","response":{"reason":"` + reason + `"}}]`
+	if found := differs(joinAnswer(t, s, topic), want); found != "" {
 		t.Errorf("%s: %s", topic, found)
 	}
 }
 
 func TestCheck001_JoinNeedsNoToken(t *testing.T) {
-	got := joinOf(t, check(t), "document:acme:doc1")
+	got := joinAnswer(t, check(t), "document:acme:doc1")
 	if found := differs(got, `["1","1","document:acme:doc1","phx_reply",{"status":"ok","response":{}}]`); found != "" {
 		t.Error(found)
 	}
@@ -37,14 +38,14 @@ func TestCheck002_DocumentMayHaveColons(t *testing.T) {
 
 func TestCheck003_TopicWithoutDocumentIsInvalid(t *testing.T) {
 	s := check(t)
-	joinRefused(t, s, "document:acme", "invalid_topic")
-	joinRefused(t, s, "documents:acme:doc1", "unmatched topic")
+	joinRefused(t, s, "document:acme", `"1"`, "invalid_topic")
+	joinRefused(t, s, "documents:acme:doc1", "null", "unmatched topic")
 }
 
 func TestCheck004_TopicWithEmptyPartIsInvalid(t *testing.T) {
 	s := check(t)
 	for _, topic := range []string{"document::x", "document:acme:", "document::", "document:"} {
-		joinRefused(t, s, topic, "invalid_topic")
+		joinRefused(t, s, topic, `"1"`, "invalid_topic")
 	}
 }
 

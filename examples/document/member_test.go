@@ -121,6 +121,9 @@ func (m *member) next() string {
 	}
 	switch e.event {
 	case "phx_reply":
+		if e.ref == nil {
+			m.t.Fatalf("%.300s: a reply without a ref", text)
+		}
 		return "reply " + *e.ref + " " + string(e.payload)
 	case "phx_close", "phx_error":
 		return e.event + " " + string(e.payload)
@@ -281,7 +284,7 @@ func (m *member) made(rsn int64, changes ...fields) fields {
 }
 
 // echo is the pattern of an event with the last op that the member made.
-func (m *member) echo(sn, msn int64) string { return m.ops(m.sequenced(m.last, sn, msn)) }
+func (m *member) echo(sn, msn int64) string { return m.ops(m.opMessage(m.last, sn, msn)) }
 
 // fill makes the document longer, up to a sequence number, by ops that refer to
 // rsn. Nobody else may write meanwhile.
@@ -310,12 +313,12 @@ func (m *member) submit(ops ...fields) {
 	m.push("submitOp", m.submission(ops...))
 }
 
-// sequenced is the pattern of an op of the member, once it has numbers.
-func (m *member) sequenced(op fields, sn, msn int64) string {
-	return sequenced(m.id, op, sn, msn)
+// opMessage is the pattern of an op of the member, once it has numbers.
+func (m *member) opMessage(op fields, sn, msn int64) string {
+	return opMessage(m.id, op, sn, msn)
 }
 
-func sequenced(id string, op fields, sn, msn int64) string {
+func opMessage(id string, op fields, sn, msn int64) string {
 	message := maps.Clone(op)
 	maps.Copy(message, fields{"clientId": id, "sequenceNumber": sn, "minimumSequenceNumber": msn, "timestamp": aTime})
 	return compact(message)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +24,8 @@ type peer struct {
 	packed bool       // MessagePack in binary frames, instead of JSON in text frames
 	frames chan frame // closed at the end
 	err    error      // why it ended; set before frames is closed
-	gate   sync.Mutex // locked by a test in which the peer is to stop reading
+
+	deaf atomic.Bool // it reads one message more, and then no longer
 }
 
 // dial opens a socket of a version: 2.0.0 is JSON, 3.0.0 MessagePack.
@@ -46,14 +47,16 @@ func (s *site) dial(t *testing.T, version string) *peer {
 func (p *peer) readLoop(ctx context.Context) {
 	defer close(p.frames)
 	for {
-		p.gate.Lock()
 		kind, bytes, err := p.conn.Read(ctx)
-		p.gate.Unlock()
 		if err != nil {
 			p.err = err
 			return
 		}
 		p.frames <- frame{binary: kind == websocket.MessageBinary, bytes: bytes}
+		if p.deaf.Load() {
+			<-ctx.Done()
+			return
+		}
 	}
 }
 

@@ -25,6 +25,10 @@ const patience = 20 * time.Second
 // silence is how long "nothing" lasts.
 const silence = 300 * time.Millisecond
 
+// stallTime is how long a client of a hosted server may take nothing of what is
+// written to it.
+const stallTime = 3 * time.Second
+
 // TestMain lets many tests run at a time: they mostly wait. As a child of a test
 // it is the program itself.
 func TestMain(m *testing.M) {
@@ -135,6 +139,7 @@ func startHost(t *testing.T, options ...realtime.DocumentOption) *hosted {
 	rt, err := realtime.New(
 		realtime.Anonymous(),
 		realtime.WithMessageBytes(4<<20),
+		realtime.WithWriteTimeout(stallTime),
 		realtime.WithRateLimit(realtime.PerConnection(1e5, 1e5)),
 	)
 	if err != nil {
