@@ -1,0 +1,8 @@
+import type { Case, Variant } from "../case.ts";
+
+export interface Check {
+  id: number; // in document.md section 15
+  name: string;
+  variant?: Variant;
+  run(c: Case): Promise<void>;
+}

@@ -1,0 +1,70 @@
+// Drives a running examples/document with containers of the Fluid Framework and
+// prints what held, a line for each check and variant:
+//
+//   node run.mjs http://127.0.0.1:8080 [--only 124,128] [--tenant id:secret]
+//
+// The numbers are those of document.md section 15. Exit status 1 if anything failed.
+import { parseArgs } from "node:util";
+import { Case, type Server } from "./case.ts";
+import type { Check } from "./checks/check.ts";
+import * as editing from "./checks/editing.ts";
+import * as recovery from "./checks/recovery.ts";
+import * as summaries from "./checks/summaries.ts";
+
+const DEADLINE = 60_000; // ms for one case
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { only: { type: "string" }, tenant: { type: "string", default: "fluid:dev-tenant-secret-key" } },
+});
+if (positionals.length !== 1) {
+  console.error("usage: node run.mjs BASE-URL [--only CHECK,…] [--tenant ID:SECRET]");
+  process.exit(2);
+}
+const [id = "", secret = ""] = flags.tenant!.split(":");
+const server: Server = { base: new URL(positionals[0]!).origin, tenant: { id, secret } };
+
+const only = flags.only?.split(",").map(Number);
+const all = [editing, recovery, summaries].flatMap((module) => module.checks).sort((a, b) => a.id - b.id);
+const chosen = all.filter((check) => only?.includes(check.id) ?? true);
+for (const id of only ?? []) {
+  if (!chosen.some((check) => check.id === id)) throw new Error(`there is no check ${id}`);
+}
+
+let failed = 0;
+
+async function runCase(check: Check): Promise<void> {
+  const c = new Case(server, check.variant ?? {});
+  const start = performance.now();
+  let problem = "";
+  let late: NodeJS.Timeout | undefined;
+  try {
+    await Promise.race([
+      check.run(c).then(() => c.finish()),
+      new Promise((_, reject) => { late = setTimeout(reject, DEADLINE, new Error(`still running after ${DEADLINE} ms`)); }),
+    ]);
+  } catch (error) {
+    failed++;
+    const text = [(error as Error).stack ?? String(error), ...c.problems].join("\n");
+    problem = `\n      ${text.replaceAll("\n", "\n      ")}`;
+    c.close();
+  } finally {
+    clearTimeout(late);
+  }
+  const ms = String(Math.round(performance.now() - start)).padStart(5);
+  console.log(`${problem ? "FAIL" : "PASS"} ${ms} ms  ${check.id}  ${check.name}${problem}`);
+}
+
+// What a client throws where nobody catches it would end an application.
+process.on("uncaughtException", (error) => {
+  failed++;
+  console.log(`FAIL uncaught: ${error.stack}`);
+});
+process.on("unhandledRejection", (error) => {
+  failed++;
+  console.log(`FAIL unhandled: ${(error as Error)?.stack ?? error}`);
+});
+
+for (const check of chosen) await runCase(check); // one by one: each ends with no connection left
+console.log(`${chosen.length - failed} of ${chosen.length} held`);
+process.exit(failed === 0 ? 0 : 1);

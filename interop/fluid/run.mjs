@@ -1,0 +1,5 @@
+// Runs main.ts, which is written in TypeScript because the driver's interfaces are.
+import { register } from "tsx/esm/api";
+
+register();
+await import("./main.ts");
