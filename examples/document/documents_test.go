@@ -17,7 +17,7 @@ func TestDocumentsAreCreatedOnce(t *testing.T) { // document.md section 12.4
 	x.want("POST", path, `{"id":"doc1","summary":`+wholeSummary+`,"sequenceNumber":0}`, 201, `"doc1"`)
 	x.want("POST", path, `{"id":"doc1"}`, 409, `{"error":"Document already exists"}`)
 	x.want("GET", path+"/doc1", "", 200, `{"id":"doc1","tenantId":"acme","sequenceNumber":0}`)
-	sequenced(t, x.app.ops, "doc1", numbered(1, 18)...)
+	logged(t, x.app.ops, "doc1", numbered(1, 18)...)
 	x.want("GET", path+"/doc1", "", 200, `{"id":"doc1","tenantId":"acme","sequenceNumber":18}`)
 	x.want("GET", path+"/session/doc1", "", 200, `{"ordererUrl":"http://example.com/socket","historianUrl":"http://example.com/repos/acme",
 		"deltaStreamUrl":"http://example.com/deltas/acme/doc1","isSessionAlive":true,"isSessionActive":true}`)
@@ -25,7 +25,7 @@ func TestDocumentsAreCreatedOnce(t *testing.T) { // document.md section 12.4
 
 func TestDocumentThatWasConnectedToFirstIsTaken(t *testing.T) {
 	x := newAPI(t)
-	sequenced(t, x.app.ops, "doc1", numbered(1, 1)...)
+	logged(t, x.app.ops, "doc1", numbered(1, 1)...)
 	x.want("GET", "/documents/acme/doc1", "", 200, `{"id":"doc1","tenantId":"acme","sequenceNumber":1}`)
 	x.want("POST", "/documents/acme", `{"id":"doc1"}`, 409, `{"error":"Document already exists"}`)
 }

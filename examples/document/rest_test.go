@@ -121,8 +121,8 @@ func (x *api) commit(tree string) string {
 	return x.created("/repos/acme/git/commits", fmt.Sprintf(`{"message":"m","tree":%q,"parents":[],"author":{"name":"n","email":"e"}}`, tree))
 }
 
-// sequenced appends messages to the log of a document of acme.
-func sequenced(t testing.TB, log realtime.OpLog, document string, messages ...realtime.SequencedMessage) {
+// logged appends messages to the log of a document of acme.
+func logged(t testing.TB, log realtime.OpLog, document string, messages ...realtime.SequencedMessage) {
 	t.Helper()
 	if err := log.Append(context.Background(), realtime.DocumentID{Tenant: "acme", Document: document}, messages); err != nil {
 		t.Fatal(err)
@@ -238,7 +238,7 @@ func numbered(first, last int64) []realtime.SequencedMessage {
 func TestDeltas(t *testing.T) { // document.md section 12.3
 	x := newAPI(t)
 	all := numbered(1, 4100)
-	sequenced(t, x.app.ops, "doc1", all...)
+	logged(t, x.app.ops, "doc1", all...)
 	for _, row := range []struct {
 		query       string
 		first, last int64 // 0 for none

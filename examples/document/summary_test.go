@@ -105,7 +105,7 @@ func uploads(t *testing.T, entries func(x *api) []entry) *proposed {
 	t.Helper()
 	x := newAPI(t)
 	x.want("POST", "/documents/acme", `{"id":"doc1","summary":`+wholeSummary+`}`, 201, `"doc1"`)
-	sequenced(t, x.app.ops, "doc1", history()...)
+	logged(t, x.app.ops, "doc1", history()...)
 	first, err := x.app.store.head("acme", "doc1")
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func TestSummariesFollowEachOther(t *testing.T) {
 func TestSummaryBasedOnTheLastAcknowledgedOneIsAccepted(t *testing.T) {
 	p := uploads(t, plain)
 	ack := systemMessage(9, 5, "summaryAck", map[string]any{"handle": p.first, "summaryProposal": map[string]any{"summarySequenceNumber": 4}})
-	sequenced(t, p.app.ops, "doc1", ack)
+	logged(t, p.app.ops, "doc1", ack)
 	lost, err := p.summarizer.accept(t.Context(), p.request)
 	if err != nil {
 		t.Fatal(err)
@@ -304,7 +304,7 @@ func TestSummaryOfMessagesThatTheLogHasNotIsAFault(t *testing.T) {
 
 func TestDocumentWithoutSnapshotTakesAFirstSummary(t *testing.T) {
 	x := newAPI(t)
-	sequenced(t, x.app.ops, "doc1", history()...)
+	logged(t, x.app.ops, "doc1", history()...)
 	request := realtime.SummaryRequest{Tenant: "acme", Document: "doc1", ReferenceSequenceNumber: 2,
 		Handle: x.commit(x.tree(entry{"state", modeBlob, kindBlob, x.blob("new")}))}
 	handle, err := summarizer{x.app.store, x.app.ops}.accept(t.Context(), request)
