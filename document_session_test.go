@@ -269,6 +269,7 @@ func TestDocumentChannelsEndInTime(t *testing.T) { // 2.3, 4.5
 		}
 		a.wantEvent("phx_close")
 		b.wantOps()
+		synctest.Wait()
 		if n := d.DisconnectTenant("acme"); n != 1 {
 			t.Errorf("disconnected %d", n)
 		}

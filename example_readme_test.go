@@ -397,6 +397,24 @@ func readmeShutdown(rt *realtime.Server, mux http.Handler) error {
 
 var _ = readmeShutdown
 
+func readmeDocuments(rt *realtime.Server, secret []byte) error {
+	tenants := realtime.NewTenants()
+	if err := tenants.Register("acme", secret); err != nil {
+		return err
+	}
+	docs := rt.Documents("document:{tenant}:{document}",
+		realtime.DocumentTenants(tenants),
+		realtime.OnSession(func(e realtime.SessionEvent) {
+			slog.Info("document session", "kind", e.Kind, "document", e.Document, "error", e.Err)
+		}),
+	)
+
+	_ = docs
+	return nil
+}
+
+var _ = readmeDocuments
+
 func TestChat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := []byte("a secret of at least thirty-two bytes")

@@ -74,6 +74,8 @@ var labelSets = map[string]string{
 	"round_trip_seconds": "", "rate_limited_total": "action scope", "topics": "", "members": "",
 	"asks_total": "outcome", "tokens_total": "outcome source", "broker_up": "", "broker_errors_total": "",
 	"connection_seconds": "", "presences": "", "presence_notices_total": "pattern",
+	"document_ops_total": "", "document_nacks_total": "reason", "document_sessions": "", "document_clients": "",
+	"document_crashes_total": "", "document_append_seconds": "",
 }
 
 func TestMetricsHaveFixedNamesAndLabels(t *testing.T) {

@@ -101,7 +101,7 @@ func TestReadmeListsEveryMetric(t *testing.T) {
 }
 
 // optionResults are the types whose constructors a user has to know of.
-var optionResults = []string{"Option", "MountOption", "TopicOption", "PublishOption", "PresenceOption", "JWTOption", "RateLimit", "Policy"}
+var optionResults = []string{"Option", "MountOption", "TopicOption", "PublishOption", "PresenceOption", "JWTOption", "RateLimit", "Policy", "DocumentOption"}
 
 // exportedOptions lists the exported functions of the package that make one.
 func exportedOptions(t *testing.T) []string {
