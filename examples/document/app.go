@@ -1,14 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -18,9 +16,6 @@ import (
 	"github.com/seed-58bc6ac1/realtime"
 	"github.com/seed-58bc6ac1/realtime/boltlog"
 )
-
-// drainTime is how long a stop waits for the clients to leave.
-const drainTime = 5 * time.Second
 
 // frameMargin is what a frame has beside the largest contents of an op.
 const frameMargin = 64 << 10
@@ -61,8 +56,8 @@ type app struct {
 	closers   []func() error
 }
 
-// newApp wires the whole application. The caller serves the handler and closes the
-// app.
+// newApp wires the whole application. The caller serves the handler, shuts the
+// server down and then closes the files.
 func newApp(cfg config) (*app, http.Handler, error) {
 	a := &app{tenants: realtime.NewTenants()}
 	handler, err := a.wire(cfg)
@@ -147,6 +142,9 @@ func (a *app) addDocuments(cfg config) {
 	a.documents = a.rt.Documents("document:{tenant}:{document}", append(options, cfg.documents...)...)
 }
 
+// close closes the files.
+func (a *app) close() error { return closeAll(a.closers) }
+
 // closeAll closes all of them, whatever the first ones say.
 func closeAll(closers []func() error) error {
 	errs := make([]error, len(closers))
@@ -154,13 +152,6 @@ func closeAll(closers []func() error) error {
 		errs[i] = c()
 	}
 	return errors.Join(errs...)
-}
-
-// close ends every connection, then closes the files.
-func (a *app) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	return errors.Join(a.rt.Shutdown(ctx), closeAll(a.closers))
 }
 
 // routes returns the handler of all paths.
@@ -190,7 +181,7 @@ func (a *app) routes(cfg config, registry *prometheus.Registry) http.Handler {
 // rest returns the handler of document.md section 12. Its router is the standard
 // one, which takes an escaped slash for a part of a name.
 func (a *app) rest(log *slog.Logger) http.Handler {
-	door := doorman{a.tenants, log}
+	door := doorman{a.tenants, maxBody, log}
 	docs, git := documentsAPI{a.store, a.ops}, gitAPI{a.store}
 	read, create, upload := []string{scopeRead}, []string{scopeRead, scopeWrite}, []string{scopeRead, scopeSummary}
 

@@ -27,6 +27,9 @@ import (
 	"github.com/seed-58bc6ac1/realtime"
 )
 
+// drainTime is how long a stop waits for the clients to leave.
+const drainTime = 5 * time.Second
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -67,9 +70,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.Background(), drainTime)
+	drain, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	return srv.Shutdown(stop)
+	return errors.Join(a.rt.Shutdown(drain), srv.Shutdown(drain))
 }
 
 // parseFlags returns the address and the configuration; usage goes to stderr.

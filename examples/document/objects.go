@@ -128,7 +128,7 @@ func unescapeName(name string) string {
 // Bounds of a recursive listing. Trees share their parts, so a few of them can
 // stand for more entries than there is memory.
 const (
-	maxListed = 50_000
+	maxListed = 20_000
 	maxDepth  = 64
 )
 

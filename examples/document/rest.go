@@ -42,6 +42,7 @@ type call struct {
 // doorman decides which requests the REST API serves.
 type doorman struct {
 	tenants *realtime.Tenants
+	maxBody int64
 	log     *slog.Logger
 }
 
@@ -50,7 +51,7 @@ type doorman struct {
 // the scopes.
 func (d doorman) needs(f func(*call) (status int, body any, err error), scopes ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, d.maxBody)
 		c, err := d.admit(r, scopes)
 		if err != nil {
 			d.writeError(w, r, err)

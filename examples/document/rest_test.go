@@ -218,8 +218,16 @@ func TestPagesOfAnyOriginMayAsk(t *testing.T) {
 
 func TestBodiesAreBounded(t *testing.T) {
 	x := newAPI(t)
-	body := `{"encoding":"utf-8","content":"` + strings.Repeat("a", maxBody) + `"}`
-	x.want("POST", "/repos/acme/git/blobs", body, 413, `{"error":"Request body too large"}`)
+	x.handler = doorman{x.app.tenants, 100, slog.New(slog.DiscardHandler)}.needs(func(c *call) (int, any, error) {
+		var body struct{ Content string }
+		return http.StatusOK, "read", c.decode(&body)
+	})
+	r := func(n int) string { return `{"content":"` + strings.Repeat("a", n-14) + `"}` }
+	mux := http.NewServeMux()
+	mux.Handle("POST /{tenant}", x.handler)
+	x.handler = mux
+	x.want("POST", "/acme", r(100), 200, `"read"`)
+	x.want("POST", "/acme", r(101), 413, `{"error":"Request body too large"}`)
 }
 
 // numbered returns plain ops from first to last, with bytes in them that an encoder

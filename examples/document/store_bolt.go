@@ -9,7 +9,7 @@ import (
 
 // lockTimeout is how long a second process on the same file waits before it gives
 // up.
-const lockTimeout = 2 * time.Second
+const lockTimeout = time.Second
 
 // boltStore keeps everything in one file, synced to the disk before a method
 // returns. Each tenant has a bucket with one bucket per kind of object, and one

@@ -117,11 +117,13 @@ function shown() {
 const set = (changes) => client.submit({ set: changes });
 const editable = () => at === null && client !== null && client.wanted === "write" && client.state !== "refused";
 
+// summarize proposes the board as it is. What covers what is told by the reference
+// number of the proposal: no op may have come between it and the upload.
 async function summarize() {
   const upTo = client.sequenceNumber, text = `Board at ${upTo}`;
   try {
     const handle = await storage.upload(new Map(board), head, text);
-    if (client.sequenceNumber !== upTo) return note("the board changed during the upload; try again");
+    if (log.some((m) => m.sequenceNumber > upTo && m.type === "op")) return note("the board changed during the upload; try again");
     client.submit({ handle, head, message: text, parents: [head], details: { includesProtocolTree: false } }, "summarize");
   } catch (error) {
     note(error.message);
@@ -194,13 +196,16 @@ function drawBoard() {
     card.remove();
     cards.delete(id);
   }
-  all.forEach(drawNote);
+  const waiting = new Set((at === null && client?.pending || []).flatMap(({ type, contents }) =>
+    type === "op" ? Object.keys(JSON.parse(contents).set).map((key) => key.slice(0, key.lastIndexOf("."))) : []));
+  all.forEach((one) => drawNote(one, waiting.has(one.id)));
   $("empty").hidden = all.length > 0;
   for (const [id, { element }] of pointers) if (!client?.clients.has(id) || at !== null) forget(id, element);
 }
 
-function drawNote({ id, at: place, text = "", color = COLORS[0] }) {
+function drawNote({ id, at: place, text = "", color = COLORS[0] }, waiting) {
   const card = cards.get(id) ?? makeCard(id);
+  card.classList.toggle("unsent", waiting);
   card.dataset.color = COLORS.includes(color) ? color : COLORS[0];
   if (drag?.id !== id) position(card, place);
   const area = card.querySelector("textarea");
@@ -248,22 +253,24 @@ function write(id, area) {
   if (editable()) set({ [`${id}.text`]: area.value });
 }
 
-// place returns where a pointer is, in hundredths of the board.
-function place(event) {
+// place returns where a pointer is, in hundredths of the board, or of the room that
+// a note has on it.
+function place(event, note) {
   const box = $("board").getBoundingClientRect();
-  return [100 * (event.clientX - box.left) / box.width, 100 * (event.clientY - box.top) / box.height];
+  const wide = box.width - (note?.offsetWidth ?? 0), high = box.height - (note?.offsetHeight ?? 0);
+  return [100 * (event.clientX - box.left) / wide, 100 * (event.clientY - box.top) / high];
 }
 
 function grab(event, id, card) {
   if (!editable() || event.target.tagName === "BUTTON") return;
   event.preventDefault();
   card.setPointerCapture(event.pointerId);
-  const [x, y] = place(event);
+  const [x, y] = place(event, card);
   const from = ["--x", "--y"].map((name) => Number(card.style.getPropertyValue(name)));
   drag = { id, dx: from[0] - x, dy: from[1] - y, at: null };
   card.classList.add("dragged");
   const move = (event) => {
-    const [x, y] = place(event);
+    const [x, y] = place(event, card);
     drag.at = [clamp(x + drag.dx), clamp(y + drag.dy)].map((n) => Math.round(n * 10) / 10);
     position(card, drag.at);
   };
@@ -311,9 +318,16 @@ function forget(id, pointer) {
   pointers.delete(id);
 }
 
+// freeSpot returns the one of some random places that is farthest from all notes.
+function freeSpot(taken) {
+  const room = ([x, y]) => Math.min(Infinity, ...taken.map(({ at: [a, b] }) => Math.hypot((x - a) * 1.2, y - b)));
+  const spots = Array.from({ length: 24 }, () => [2 + Math.random() * 96, 2 + Math.random() * 96].map((n) => Math.round(n * 10) / 10));
+  return spots.reduce((best, spot) => room(spot) > room(best) ? spot : best);
+}
+
 function add(color) {
   const id = "n" + crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
-  const spot = [8 + Math.random() * 70, 8 + Math.random() * 60].map((n) => Math.round(n * 10) / 10);
+  const spot = freeSpot(notes(shown()));
   set({ [`${id}.at`]: spot, [`${id}.color`]: color, [`${id}.text`]: "" });
   drawBoard();
   cards.get(id)?.querySelector("textarea").focus();
@@ -341,6 +355,7 @@ function drawLog() {
   $("log").replaceChildren(...rows.map((m) => {
     const row = element("li", m.sequenceNumber === selected ? "selected" : "");
     row.dataset.sn = m.sequenceNumber;
+    row.dataset.type = m.type;
     const name = m.clientId === null ? subject(m) : names.get(m.clientId) ?? "someone";
     const who = element("span", "who", name);
     tint(who, name);

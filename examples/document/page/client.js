@@ -171,8 +171,8 @@ export class DocumentClient {
       this.#arrive(clientId, detail.mode, detail);
     } else if (m.type === "leave" && m.clientId === null) {
       this.#left(JSON.parse(m.data));
-    } else if (!own) {
-      this.#noopLater();
+    } else if (m.type === "op" && !own) {
+      this.#noopLater(); // not for what the server says: its answer to that is another message
     }
     this.on.message(m);
     if (this.state === "catching up" && m.type === "join" && JSON.parse(m.data).clientId === this.clientId) this.#caughtUp();
