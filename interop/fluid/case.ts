@@ -167,7 +167,10 @@ export class Case {
       ...this.server, user, format, levee, protocolTree,
       watch: {
         sending: (message) => faults.sending(message),
-        receiving: (message) => faults.receiving(message),
+        receiving: (message) => {
+          this.ledger.read(message);
+          return faults.receiving(message);
+        },
         connected: (line) => faults.connected(line),
         messages: (source, messages) => this.ledger.add(source, messages),
         requested: (method, path) => requests.push(`${method} ${path}`),

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
 import type { ISequencedDocumentMessage } from "@fluidframework/driver-definitions/legacy";
-import type { Source } from "./driver/watch.ts";
+import type { Message, Source } from "./driver/watch.ts";
 
 type Sequenced = ISequencedDocumentMessage;
 
@@ -13,17 +13,43 @@ const copy = (message: Sequenced): Sequenced => JSON.parse(JSON.stringify(messag
 export class Ledger {
   readonly problems: string[] = [];
   readonly #seen = new Map<number, Sequenced>();
+  readonly #clients = new Map<string, string>(); // descriptions, as JSON text
 
   /** add notes what came, and whether it is what came as the same number before. */
   add(source: Source, messages: Sequenced[]): void {
     for (const message of messages) {
       const now = copy(message);
       const before = this.#seen.get(now.sequenceNumber);
+      if (now.type === "join") {
+        const { clientId, detail } = JSON.parse(now.data!);
+        this.meet(`a join message in ${source}`, clientId, detail);
+      }
       if (before === undefined) {
         this.#seen.set(now.sequenceNumber, now);
       } else if (!isDeepStrictEqual(before, now)) {
         this.problems.push(`${source} has another message ${now.sequenceNumber}: ${JSON.stringify(now)}, before ${JSON.stringify(before)}`);
       }
+    }
+  }
+
+  /** meet notes how a client is described, and whether it is as before, to the letter. */
+  meet(where: string, clientId: string, client: unknown): void {
+    const now = JSON.stringify(client);
+    const before = this.#clients.get(clientId) ?? now;
+    this.#clients.set(clientId, before);
+    if (before !== now) this.problems.push(`${where} describes ${clientId} as ${now}, before as ${before}`);
+  }
+
+  /** read notes the clients that a message of the channel describes. */
+  read({ event, payload }: Message): void {
+    if (event === "connect_document_success") {
+      for (const { clientId, client } of payload.initialClients) this.meet("initialClients", clientId, client);
+      const ids = payload.initialClients.map((c: { clientId: string }) => c.clientId);
+      if (!ids.includes(payload.clientId)) this.problems.push(`initialClients of ${payload.clientId} lacks itself`);
+      if (new Set(ids).size < ids.length) this.problems.push(`initialClients of ${payload.clientId} has one twice: ${ids}`);
+    } else if (event === "signal" && payload.clientId === null) {
+      const { type, content } = JSON.parse(payload.content);
+      if (type === "join") this.meet("a join signal", content.clientId, content.client);
     }
   }
 
@@ -34,7 +60,8 @@ export class Ledger {
 
   /** check fails if the whole of a document's messages could not have been ordered so. */
   check(all: Sequenced[]): void {
-    assert.deepEqual(this.problems, [], "messages that changed");
+    assert.deepEqual(this.problems, [], "messages or clients that changed");
+    assert.ok(this.#clients.size > 0, "no client was described");
     const last = Math.max(...this.#seen.keys());
     assert.ok(all.length >= last, `deltas have ${all.length} messages, clients saw ${last}`);
     const open = new Map<string, number>(); // writers, and their last clientSequenceNumber
