@@ -15,6 +15,7 @@ import { sign, type Tenant } from "./driver/token.ts";
 import { Faults } from "./faults.ts";
 import { Ledger, writers } from "./ledger.ts";
 import { Pad, code, details } from "./pad.ts";
+import { Relay } from "./relay.ts";
 
 const PATIENCE = 20_000; // ms until a wait counts as failed
 
@@ -30,6 +31,7 @@ export async function until(what: string, test: () => unknown, patience = PATIEN
 export interface Server {
   base: string;
   tenant: Tenant;
+  control?: string; // POST there restarts the server, and answers with its new address
 }
 
 /** Variant is how the containers of a case talk to the server. */
@@ -55,7 +57,9 @@ export class Case {
   readonly problems: string[] = []; // what containers reported or closed with
   document = "";
 
-  constructor(readonly server: Server, readonly variant: Variant) {}
+  #relay?: Relay;
+
+  constructor(private server: Server, readonly variant: Variant) {}
 
   /**
    * create makes a document by attaching a container that was edited before. A name
@@ -129,6 +133,11 @@ export class Case {
     for (const { container } of this.editors) container.dispose();
   }
 
+  /** end is for after close. */
+  end(): void {
+    this.#relay?.stop();
+  }
+
   /** deltas returns all messages of the document, from the REST API. */
   async deltas(): Promise<ISequencedDocumentMessage[]> {
     const { base, tenant } = this.server;
@@ -142,6 +151,19 @@ export class Case {
     }
     this.ledger.add("deltas", all);
     return all;
+  }
+
+  /** relayed puts a relay before the server, so that it can be restarted. */
+  async relayed(): Promise<void> {
+    this.#relay = await Relay.to(this.server.base);
+    this.server = { ...this.server, base: this.#relay.base };
+  }
+
+  /** restart has the server killed and started again. */
+  async restart(): Promise<void> {
+    const response = await fetch(this.server.control!, { method: "POST" });
+    assert.ok(response.ok, `POST ${this.server.control}: ${response.status}`);
+    this.#relay!.move(await response.text());
   }
 
   /** crash has the document's session panic. */

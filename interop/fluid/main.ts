@@ -1,9 +1,11 @@
 // Drives a running examples/document with containers of the Fluid Framework and
 // prints what held, a line for each check and variant:
 //
-//   node run.mjs http://127.0.0.1:8080 [--only 124,128] [--tenant id:secret]
+//   node run.mjs http://127.0.0.1:8080 [--only 124,128] [--tenant id:secret] [--control URL]
 //
-// The numbers are those of document.md section 15. Exit status 1 if anything failed.
+// The numbers are those of document.md section 15. With a control URL there is a case
+// that restarts the server: POST there has to do that, and answer with the new
+// address. Exit status 1 if anything failed.
 import { parseArgs } from "node:util";
 import { Case, type Server } from "./case.ts";
 import type { Check } from "./checks/check.ts";
@@ -15,18 +17,22 @@ const DEADLINE = 60_000; // ms for one case
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: "string" }, tenant: { type: "string", default: "fluid:dev-tenant-secret-key" } },
+  options: {
+    only: { type: "string" },
+    tenant: { type: "string", default: "fluid:dev-tenant-secret-key" },
+    control: { type: "string" },
+  },
 });
 if (positionals.length !== 1) {
-  console.error("usage: node run.mjs BASE-URL [--only CHECK,…] [--tenant ID:SECRET]");
+  console.error("usage: node run.mjs BASE-URL [--only CHECK,…] [--tenant ID:SECRET] [--control URL]");
   process.exit(2);
 }
 const [id = "", secret = ""] = flags.tenant!.split(":");
-const server: Server = { base: new URL(positionals[0]!).origin, tenant: { id, secret } };
+const server: Server = { base: new URL(positionals[0]!).origin, tenant: { id, secret }, control: flags.control };
 
 const only = flags.only?.split(",").map(Number);
 const all = [editing, recovery, summaries].flatMap((module) => module.checks).sort((a, b) => a.id - b.id);
-const chosen = all.filter((check) => only?.includes(check.id) ?? true);
+const chosen = all.filter(({ id, restarts }) => (only?.includes(id) ?? true) && (!restarts || flags.control));
 for (const id of only ?? []) {
   if (!chosen.some((check) => check.id === id)) throw new Error(`there is no check ${id}`);
 }
@@ -50,6 +56,7 @@ async function runCase(check: Check): Promise<void> {
     c.close();
   } finally {
     clearTimeout(late);
+    c.end();
   }
   const ms = String(Math.round(performance.now() - start)).padStart(5);
   console.log(`${problem ? "FAIL" : "PASS"} ${ms} ms  ${check.id}  ${check.name}${problem}`);

@@ -4,5 +4,6 @@ export interface Check {
   id: number; // in document.md section 15
   name: string;
   variant?: Variant;
+  restarts?: boolean; // the server
   run(c: Case): Promise<void>;
 }

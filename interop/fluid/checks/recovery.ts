@@ -82,6 +82,7 @@ const connected = ({ container }: Editor) => container.connectionState === Conne
 
 const cut: Loss = (_, ann) => ann.faults.cut();
 const crash: Loss = (c) => c.crash();
+const restart: Loss = (c) => c.restart();
 const close: Loss = async (_, ann) => ann.faults.line.receive("phx_close", {});
 const error: Loss = async (_, ann) => ann.faults.line.receive("phx_error", {});
 
@@ -95,4 +96,11 @@ export const checks: Check[] = [
   { id: 126, name: "phx_close", run: lost(close) },
   { id: 126, name: "phx_error", run: lost(error) },
   { id: 126, name: "socket cut, by msgpack", variant: { format: "msgpack" }, run: lost(cut) },
+  {
+    id: 126, name: "server killed and started again", restarts: true,
+    run: async (c) => {
+      await c.relayed();
+      await lost(restart)(c);
+    },
+  },
 ];
