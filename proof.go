@@ -34,9 +34,13 @@ func (p *proof) left(id string) {
 }
 
 func (p *proof) placed(id string, rsn int64) {
-	if p != nil {
-		p.open[id].rsn = rsn
+	if p == nil {
+		return
 	}
+	if p.open[id] == nil {
+		panic(fmt.Sprintf("realtime: %s, which has no join, refers to %d", id, rsn))
+	}
+	p.open[id].rsn = rsn
 }
 
 // absorbed takes a noop: only its csn may be missing from a client's own echo.
@@ -46,7 +50,7 @@ func (p *proof) absorbed(id string, csn int64) {
 	}
 	c := p.open[id]
 	if c == nil || csn != c.csn+1 {
-		panic(fmt.Sprintf("realtime: csn %d of %s, which is at %+v", csn, id, c))
+		panic(fmt.Sprintf("realtime: csn %d of %s, which has %+v", csn, id, c))
 	}
 	c.csn = csn
 }
