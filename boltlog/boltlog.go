@@ -31,13 +31,15 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/seed-58bc6ac1/realtime"
 )
 
 // lockTimeout is how long Open waits for another process to close the file: long
-// enough for one that is being replaced, short enough to notice a mistake.
-const lockTimeout = 5 * time.Second
+// enough for one that is being replaced, short enough to notice a mistake. Tests
+// change it.
+var lockTimeout = 5 * time.Second
 
 // maxPage bounds the bytes of one page of messages.
 const maxPage = 4 << 20
@@ -59,7 +61,7 @@ func Open(path string) (*Log, error) {
 		// does not.
 		FreelistType: bbolt.FreelistMapType,
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("boltlog: %s is open in another process", path)
 	}
 	if err != nil {

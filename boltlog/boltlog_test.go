@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/seed-58bc6ac1/realtime"
 	"github.com/seed-58bc6ac1/realtime/boltlog"
@@ -111,6 +112,7 @@ func TestBackupIsALogOfItsOwn(t *testing.T) {
 func TestFileIsOpenedOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log.db")
 	openLog(t, path)
+	boltlog.SetLockTimeout(t, 50*time.Millisecond)
 	if _, err := boltlog.Open(path); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("opened a second time: error %v, want that it is open", err)
 	}
