@@ -581,7 +581,7 @@ func randomOp(q *sequencer, id string, n int, x int64) submission {
 	case 0:
 		op.csn += x%5 - 2
 	case 1:
-		op.rsn = q.msn + x%8 - 2
+		op.rsn = max(-1, q.msn+x%8-2) // the gate lets nothing smaller through
 	case 2:
 		op.rsn = -1
 	case 3:
