@@ -114,13 +114,12 @@ func (ch *documentChannel) admit(ctx context.Context, m Message) (*participant, 
 	}
 	a := &admission{p: p, summaries: who.HasScope(scopeSummary), claims: claimsOf(who), version: r.version(),
 		features: r.agreed(), lastSeen: r.lastSeen}
+	ch.registry.node.wheel.cancel(&ch.entry) // it has come in time, however long this takes
 	if e := ch.enter(ctx, a); e != nil {
+		ch.begin()
 		return nil, e
 	}
-	ch.who = who
-	if ch.registry.keepExpired {
-		ch.registry.node.wheel.cancel(&ch.entry)
-	} else {
+	if ch.who = who; !ch.registry.keepExpired {
 		ch.registry.node.wheel.schedule(&ch.entry, ch, who.Expires)
 	}
 	return p, nil

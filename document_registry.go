@@ -87,9 +87,8 @@ func (r *registry) start(s *Session) {
 	ctx, cancel := context.WithTimeout(s.ctx, startTime)
 	defer cancel()
 	if err := open(ctx, s); err != nil {
-		s.failed = fmt.Errorf("start session of %s: %w", s.stream.name, err)
+		s.abort(fmt.Errorf("start session of %s: %w", s.stream.name, err))
 		s.node.log.Error("realtime: document session", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
-		s.cancel()
 		r.drop(s)
 		return
 	}

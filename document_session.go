@@ -9,6 +9,8 @@ import (
 // open reads where the log stands, and has those leave who have not before (document.md
 // section 9).
 func (s *Session) open(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	head, err := s.log.Head(ctx, s.id)
 	if err != nil {
 		return fmt.Errorf("read head of the log: %w", err)
@@ -30,6 +32,10 @@ func (s *Session) open(ctx context.Context) error {
 	}
 	s.recent.add(leaves, s.history)
 	s.noteLocked()
+	s.count.ops.Add(float64(len(leaves)))
+	if s.op != nil && len(leaves) > 0 {
+		s.op(s.id.Tenant, s.id.Document, leaves)
+	}
 	s.emptySince = now
 	s.planLocked(now)
 	return nil

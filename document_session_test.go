@@ -561,7 +561,7 @@ func TestDocumentOnOpSeesWhatIsSent(t *testing.T) {
 		a.wantEvent("phx_close")
 		a.rejoin()
 		a.connect(nil)
-		if got := strings.Join(seen, " "); got != "join op op op join" {
+		if got := strings.Join(seen, " "); got != "join op op op leave join" {
 			t.Errorf("the host saw %s", got)
 		}
 	})

@@ -135,6 +135,14 @@ func (s *Session) stop() {
 	s.enter(func() { s.over = true })
 }
 
+// abort ends a session that could not start.
+func (s *Session) abort(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed, s.over = err, true
+	s.cancel()
+}
+
 // running reports whether the session has started and is not over.
 func (s *Session) running() bool {
 	select {
@@ -195,8 +203,8 @@ const appendTime = 5 * time.Second
 func (s *Session) storeLocked(messages []SequencedMessage) error {
 	start := time.Now()
 	ctx := newDeadline(s.ctx, appendTime)
+	defer ctx.end()
 	err := s.log.Append(ctx, s.id, messages)
-	ctx.end()
 	s.count.appends.Observe(time.Since(start).Seconds())
 	if err == nil {
 		return nil
