@@ -248,6 +248,7 @@ func (w *world) rest() {
 	for _, p := range w.people {
 		p.edit(1, asSeen) // it shows what was lost before
 	}
+	w.tick(simConsolidation) // what failed is tried again
 	for range 30 {
 		quiet := len(w.dying) == 0
 		for len(w.dying) > 0 {
