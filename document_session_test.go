@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -565,4 +566,144 @@ func TestDocumentOnOpSeesWhatIsSent(t *testing.T) {
 			t.Errorf("the host saw %s", got)
 		}
 	})
+}
+
+func TestDocumentsStartedTogetherHaveOneSession(t *testing.T) { // 9
+	synctest.Test(t, func(t *testing.T) {
+		var events sessionEvents
+		log := realtime.NewMemoryLog()
+		s, d := docServer(t, realtime.DocumentLog(log), realtime.OnSession(events.hear))
+		var all []*doc
+		for range 8 {
+			c := openDoc(t, s)
+			c.push("connect_document", request(docToken(t, nil), nil))
+			all = append(all, c)
+		}
+		for _, c := range all {
+			c.id = c.wantEvent("connect_document_success").data["clientId"].(string)
+		}
+		events.want(t, "started acme/doc1")
+		n := 0
+		for id, session := range d.Sessions() {
+			if n++; id != session.Document() || session.State().Clients != 8 {
+				t.Errorf("session of %v has %+v", id, session.State())
+			}
+		}
+		if n != 1 || len(stored(t, log)) != 8 {
+			t.Errorf("%d sessions, stored %s", n, numbers(stored(t, log)))
+		}
+		// All submit at once: everybody sees one order.
+		synctest.Wait()
+		for i := range 20 {
+			for _, c := range all {
+				c.submit(op(i+1, 8, `1`))
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		want := stored(t, log)
+		if len(want) != 8+8*20 {
+			t.Fatalf("stored %d messages", len(want))
+		}
+		for _, c := range all {
+			var got []docMessage
+			for last := int64(0); last < int64(len(want)); {
+				if f := c.next(); f.event == "op" {
+					got = append(got, f.messages(t, "op")...)
+					last = got[len(got)-1].SequenceNumber
+				}
+			}
+			for i, m := range got {
+				if w := want[len(want)-len(got)+i]; m.text != w.text {
+					t.Fatalf("got %s, want %s", m.text, w.text)
+				}
+			}
+		}
+	})
+}
+
+// brokenLog has no head for a time.
+type brokenLog struct {
+	realtime.OpLog
+	until atomic.Int64 // in nanoseconds
+}
+
+func (l *brokenLog) breakFor(d time.Duration) { l.until.Store(time.Now().Add(d).UnixNano()) }
+
+func (l *brokenLog) Head(ctx context.Context, id realtime.DocumentID) (realtime.LogHead, error) {
+	if time.Now().UnixNano() < l.until.Load() {
+		return realtime.LogHead{}, errors.New("not yet")
+	}
+	return l.OpLog.Head(ctx, id)
+}
+
+func TestDocumentConnectWaitsForASessionButNotForEver(t *testing.T) { // 3.3
+	synctest.Test(t, func(t *testing.T) {
+		log := &brokenLog{OpLog: realtime.NewMemoryLog()}
+		log.breakFor(3 * time.Second)
+		s, _ := docServer(t, realtime.DocumentLog(log))
+		a := openDoc(t, s)
+		start := time.Now()
+		a.connect(nil)
+		if after := time.Since(start); after < 3*time.Second || after > 4*time.Second {
+			t.Errorf("connected after %v", after)
+		}
+		b := &doc{phx: dialPhoenix(t, s, "vsn=2.0.0"), topic: "document:acme:doc2"}
+		b.rejoin()
+		log.breakFor(time.Minute)
+		change := map[string]any{"id": "doc2", "token": docToken(t, map[string]any{"documentId": "doc2"})}
+		b.push("connect_document", request("", change))
+		if f := b.wantEvent("connect_document_error"); f.data["code"] != 500.0 || f.data["reason"] != "session_failed" {
+			t.Errorf("got %s", f.text)
+		}
+		b.wantReply("error", map[string]any{"reason": "session_failed", "code": 500, "message": "Failed to start document session"})
+		log.breakFor(0)
+		b.connect(change)
+	})
+}
+
+func TestDocumentClientThatHoldsTooManySignalsIsClosed(t *testing.T) { // 9
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, realtime.WithQueue(4, 1<<20))
+		s.Documents("document:{tenant}:{document}", realtime.DocumentTenants(acme(t)), realtime.NoMembershipSignals())
+		a, slow := openDoc(t, s), openDoc(t, s)
+		a.connect(nil)
+		slow.connect(nil)
+		a.wantOps()
+		slow.StopReading()
+		var left docFrame
+		for range 40 {
+			time.Sleep(20 * time.Millisecond) // within the rate
+			a.push("submitSignal", fmt.Sprintf(`{"clientId":%q,"contentBatches":["x"]}`, a.id))
+			if left = a.next(); left.event == "op" {
+				break
+			}
+		}
+		slow.Resume()
+		if left.event != "op" || !strings.Contains(left.text, slow.id) || !strings.Contains(left.text, `"leave"`) {
+			t.Errorf("got %s", left.text)
+		}
+	})
+}
+
+func TestDocumentsPanicOnMistakes(t *testing.T) {
+	tenants := realtime.NewTenants()
+	for pattern, opts := range map[string][]realtime.DocumentOption{
+		"document:{tenant}:{document}":    {},
+		"document:{tenant}":               {realtime.DocumentTenants(tenants)},
+		"{kind}:{tenant}:{document}":      {realtime.DocumentTenants(tenants)},
+		"document:{tenant}:{document...}": {realtime.DocumentTenants(tenants)},
+		"document:{t}:{d}":                {realtime.DocumentTenants(tenants), realtime.MaxOps(0)},
+		"document:{t}:{x}":                {realtime.DocumentTenants(tenants), realtime.OpRate(-1, 1)},
+		"document:{t}:{y}":                {realtime.DocumentTenants(tenants), realtime.NoopTime(0)},
+		"document:{t}:{z}":                {realtime.DocumentTenants(nil)},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s did not panic", pattern)
+				}
+			}()
+			newServer(t).Documents(pattern, opts...)
+		}()
+	}
 }
