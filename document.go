@@ -113,7 +113,11 @@ func (d *Documents) handle(topics *Pattern) {
 			if !ok {
 				return Nothing, nil // it is being closed
 			}
-			return h(ch.(*documentChannel), ctx, m)
+			response, err := h(ch.(*documentChannel), ctx, m)
+			if m.reply.ref == "" || m.reply.ref == noRef {
+				return Nothing, nil // only what carries a ref is answered (document.md section 2.4)
+			}
+			return response, err
 		})
 	}
 }
