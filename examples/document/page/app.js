@@ -177,7 +177,7 @@ function drawButtons(live) {
   }
   document.querySelector("[data-do=offline]").textContent = live === "closed" && client ? "Come back" : "Work offline";
   for (const button of $("colors").children) button.disabled = !editable();
-  $("tip").textContent = at !== null ? `The board after message ${at}. Nothing can be changed back there.` :
+  $("tip").textContent = at !== null ? `The board after message ${at}, to look at.` :
     client?.wanted === "read" ? "This tab only reads." : "Drag notes, type into them, open a second tab.";
 }
 

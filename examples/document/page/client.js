@@ -5,13 +5,12 @@
 import { Socket } from "./phoenix/phoenix.mjs";
 
 const RETRY = 500; // ms from a closed channel to the next
-const NOOP = 2000; // ms after others' ops until we say that we have seen them
+const NOOP = 2000; // ms after an op until we say that we have seen it
 const BATCH = 100; // ops of one submission, the server's default bound
 
 export class DocumentClient {
   #socket = null;
   #channel = null;
-  #ids = new Set(); // every client id of this tab
   #csn = 0;
   #submitted = 0; // how many of the pending ops were sent under this id
   #noop = 0; // timer
@@ -74,7 +73,7 @@ export class DocumentClient {
 
   // lost: what was submitted may or may not have been numbered. The stream tells.
   #lost(state) {
-    clearTimeout(this.#noop);
+    this.#noNoop();
     this.clientId = null;
     this.clients.clear();
     this.#later.clear();
@@ -128,7 +127,6 @@ export class DocumentClient {
 
   #connected(hello) {
     this.clientId = hello.clientId;
-    this.#ids.add(hello.clientId);
     this.mode = hello.mode;
     this.#csn = this.#submitted = 0;
     this.clients.clear();
@@ -158,21 +156,18 @@ export class DocumentClient {
   #process(m) {
     this.sequenceNumber = m.sequenceNumber;
     this.minimum = m.minimumSequenceNumber;
-    const own = this.#ids.has(m.clientId);
-    if (own) {
-      const first = this.pending[0];
-      if (first?.id === m.clientId && first.csn === m.clientSequenceNumber) {
-        this.pending.shift();
-        if (m.clientId === this.clientId) this.#submitted--;
-      }
+    const first = this.pending[0];
+    if (first?.id && first.id === m.clientId && first.csn === m.clientSequenceNumber) {
+      this.pending.shift();
+      if (m.clientId === this.clientId) this.#submitted--;
     }
     if (m.type === "join" && m.clientId === null) {
       const { clientId, detail } = JSON.parse(m.data);
       this.#arrive(clientId, detail.mode, detail);
     } else if (m.type === "leave" && m.clientId === null) {
       this.#left(JSON.parse(m.data));
-    } else if (m.type === "op" && !own) {
-      this.#noopLater(); // not for what the server says: its answer to that is another message
+    } else if (m.type === "op") {
+      this.#noopLater(); // not for what the server says: its answer would be another message
     }
     this.on.message(m);
     if (this.state === "catching up" && m.type === "join" && JSON.parse(m.data).clientId === this.clientId) this.#caughtUp();
@@ -227,8 +222,7 @@ export class DocumentClient {
       this.#submitted += batch.length;
       this.#push("submitOp", { clientId: this.clientId, messageBatches: [batch.map((op) => this.#numbered(op))] });
     }
-    clearTimeout(this.#noop);
-    this.#noop = 0;
+    this.#noNoop(); // the ops have said it
   }
 
   #numbered(op) {
@@ -249,7 +243,12 @@ export class DocumentClient {
     this.#push("submitSignal", { clientId: this.clientId, contentBatches: [[{ content: JSON.stringify(content) }]] });
   }
 
-  // Without this a tab that only watches would hold the minimum back.
+  #noNoop() {
+    clearTimeout(this.#noop);
+    this.#noop = 0;
+  }
+
+  // Without this a tab that says nothing would hold the minimum back.
   #noopLater() {
     if (this.#noop) return;
     this.#noop = setTimeout(() => {
