@@ -4,14 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"sync/atomic"
 
-	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/seed-58bc6ac1/realtime"
 	"github.com/seed-58bc6ac1/realtime/boltlog"
@@ -50,38 +46,37 @@ type app struct {
 	rt        *realtime.Server
 	documents *realtime.Documents
 	tenants   *realtime.Tenants
+	metrics   *prometheus.Registry
 	store     store
 	ops       realtime.OpLog
 	open      atomic.Int64 // connections
 	closers   []func() error
 }
 
-// newApp wires the whole application. The caller serves the handler, shuts the
-// server down and then closes the files.
-func newApp(cfg config) (*app, http.Handler, error) {
-	a := &app{tenants: realtime.NewTenants()}
-	handler, err := a.wire(cfg)
-	if err != nil {
-		return nil, nil, errors.Join(err, closeAll(a.closers))
+// newApp wires the application. The caller serves its routes, shuts the server down
+// and then closes the files.
+func newApp(cfg config) (*app, error) {
+	a := &app{tenants: realtime.NewTenants(), metrics: prometheus.NewRegistry()}
+	if err := a.wire(cfg); err != nil {
+		return nil, errors.Join(err, a.close())
 	}
-	return a, handler, nil
+	return a, nil
 }
 
-func (a *app) wire(cfg config) (http.Handler, error) {
+func (a *app) wire(cfg config) error {
 	if err := a.register(cfg.tenants); err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.openStores(cfg.data); err != nil {
-		return nil, err
+		return err
 	}
-	registry := prometheus.NewRegistry()
 	options := []realtime.Option{
 		realtime.Anonymous(), // a document's client shows its token when it connects to it
 		realtime.WithMessageBytes(int64(cfg.maxMessage) + frameMargin),
 		realtime.WithRateLimit(realtime.PerConnection(messageRate, messageBurst)),
 		realtime.WithConnected(func(*realtime.Client) { a.open.Add(1) }),
 		realtime.WithDisconnected(func(*realtime.Client, realtime.Reason) { a.open.Add(-1) }),
-		realtime.WithMetrics(registry),
+		realtime.WithMetrics(a.metrics),
 		realtime.WithLogger(cfg.log),
 	}
 	if len(cfg.origins) > 0 {
@@ -89,11 +84,11 @@ func (a *app) wire(cfg config) (http.Handler, error) {
 	}
 	rt, err := realtime.New(options...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.rt = rt
 	a.addDocuments(cfg)
-	return a.routes(cfg, registry), nil
+	return nil
 }
 
 func (a *app) register(tenants []tenant) error {
@@ -143,73 +138,10 @@ func (a *app) addDocuments(cfg config) {
 }
 
 // close closes the files.
-func (a *app) close() error { return closeAll(a.closers) }
-
-// closeAll closes all of them, whatever the first ones say.
-func closeAll(closers []func() error) error {
-	errs := make([]error, len(closers))
-	for i, c := range closers {
-		errs[i] = c()
+func (a *app) close() error {
+	var errs []error
+	for _, c := range a.closers {
+		errs = append(errs, c())
 	}
 	return errors.Join(errs...)
-}
-
-// routes returns the handler of all paths.
-func (a *app) routes(cfg config, registry *prometheus.Registry) http.Handler {
-	var phoenix []realtime.PhoenixOption
-	if cfg.msgpack {
-		phoenix = append(phoenix, realtime.MessagePack())
-	}
-	// No request logger: it would write the query's tokens into the log.
-	r := chi.NewRouter()
-	r.Use(middleware.Recoverer)
-	r.Mount("/socket", a.rt.Phoenix(phoenix...))
-	r.Handle("/ws", a.rt.Mount(realtime.Protocols("realtime.v1")))
-	r.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	r.Mount("/admin", a.adminHandler())
-	if len(cfg.tenants) == 0 {
-		r.Get("/token", serveToken)
-	}
-	rest := a.rest(cfg.log)
-	for _, path := range []string{"/health", "/deltas/*", "/documents/*", "/repos/*"} {
-		r.Handle(path, rest)
-	}
-	r.Handle("/*", pageHandler())
-	return r
-}
-
-// rest returns the handler of document.md section 12. Its router is the standard
-// one, which takes an escaped slash for a part of a name.
-func (a *app) rest(log *slog.Logger) http.Handler {
-	door := doorman{a.tenants, maxBody, log}
-	docs, git := documentsAPI{a.store, a.ops}, gitAPI{a.store}
-	read, create, upload := []string{scopeRead}, []string{scopeRead, scopeWrite}, []string{scopeRead, scopeSummary}
-
-	mux := http.NewServeMux()
-	for _, route := range []struct {
-		pattern string
-		scopes  []string
-		f       func(*call) (int, any, error)
-	}{
-		{"GET /deltas/{tenant}/{document}", read, deltas{a.ops}.list},
-		{"POST /documents/{tenant}", create, docs.create},
-		{"GET /documents/{tenant}/{document}", read, docs.get},
-		{"GET /documents/{tenant}/session/{document}", read, docs.session},
-		{"POST /repos/{tenant}/git/blobs", upload, git.postBlob},
-		{"GET /repos/{tenant}/git/blobs/{sha}", read, git.getBlob},
-		{"POST /repos/{tenant}/git/trees", upload, git.postTree},
-		{"GET /repos/{tenant}/git/trees/{sha}", read, git.getTree},
-		{"POST /repos/{tenant}/git/commits", upload, git.postCommit},
-		{"GET /repos/{tenant}/git/commits/{sha}", read, git.getCommit},
-		{"GET /repos/{tenant}/git/refs", read, git.listRefs},
-		{"POST /repos/{tenant}/git/refs", upload, git.postRef},
-		{"GET /repos/{tenant}/git/refs/heads/{document...}", read, git.getRef},
-		{"PATCH /repos/{tenant}/git/refs/heads/{document...}", upload, git.patchRef},
-	} {
-		mux.HandleFunc(route.pattern, door.needs(route.f, route.scopes...))
-	}
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	return cors(mux)
 }

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	cfg.log = slog.New(slog.NewTextHandler(stderr, nil))
-	a, handler, err := newApp(cfg)
+	a, err := newApp(cfg)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: a.routes(cfg), ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
 	fmt.Fprintf(stdout, "listening on http://%s\n", dialable(listener.Addr()))
@@ -91,26 +91,12 @@ func parseFlags(args []string, stderr io.Writer) (string, config, error) {
 	flags.IntVar(&cfg.maxMessage, "max-message", 16<<20, "largest contents of an operation, in bytes")
 	flags.BoolVar(&cfg.msgpack, "msgpack", true, "serve clients that speak MessagePack (vsn 3.0.0)")
 	noSummaries := flags.Bool("no-summaries", false, "refuse every summary")
-	history := flags.Int("history", 1000, "messages of each document kept in memory")
-	maxOps := flags.Int("max-ops", 100, "operations in one submission")
-	maxClients := flags.Int("max-clients", 0, "clients of one document; 0 means any number")
-	clientTimeout := flags.Duration("client-timeout", 5*time.Minute, "silence of a writer behind the others after which it is expelled; 0 means never")
-	connectTime := flags.Duration("connect-time", time.Minute, "time from joining a topic to connecting to its document")
-	idle := flags.Duration("session-idle", time.Minute, "time that a document without clients stays in memory")
-	downgrade := flags.Bool("downgrade", false, "let clients whose token cannot write connect as readers, even if they ask to write")
+	limits := documentFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return "", config{}, err
 	}
 	if flags.NArg() > 0 {
 		return "", config{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	}
-	for name, n := range map[string]int{"max-message": cfg.maxMessage, "history": *history, "max-ops": *maxOps, "max-clients": *maxClients + 1} {
-		if n < 1 {
-			return "", config{}, fmt.Errorf("-%s is too small", name)
-		}
-	}
-	if *clientTimeout < 0 || *connectTime <= 0 || *idle <= 0 {
-		return "", config{}, errors.New("a time must be positive")
 	}
 	for origin := range strings.SplitSeq(*origins, ",") {
 		if origin = strings.TrimSpace(origin); origin != "" {
@@ -118,17 +104,40 @@ func parseFlags(args []string, stderr io.Writer) (string, config, error) {
 		}
 	}
 	cfg.summaries = !*noSummaries
-	cfg.documents = []realtime.DocumentOption{
-		realtime.HistoryLimit(*history), realtime.MaxOps(*maxOps), realtime.ClientTimeout(*clientTimeout),
-		realtime.ConnectTime(*connectTime), realtime.SessionTime(*idle),
+	if cfg.maxMessage < 1 {
+		return "", config{}, errors.New("-max-message is too small")
 	}
-	if *maxClients > 0 {
-		cfg.documents = append(cfg.documents, realtime.MaxDocumentClients(*maxClients))
+	var err error
+	cfg.documents, err = limits()
+	return *addr, cfg, err
+}
+
+// documentFlags adds the flags that are options of the documents. The options are
+// there once the flags are parsed.
+func documentFlags(flags *flag.FlagSet) func() ([]realtime.DocumentOption, error) {
+	history := flags.Int("history", 1000, "messages of each document kept in memory")
+	maxOps := flags.Int("max-ops", 100, "operations in one submission")
+	maxClients := flags.Int("max-clients", 0, "clients of one document; 0 means any number")
+	clientTimeout := flags.Duration("client-timeout", 5*time.Minute, "silence of a writer behind the others after which it is expelled; 0 means never")
+	connectTime := flags.Duration("connect-time", time.Minute, "time from joining a topic to connecting to its document")
+	idle := flags.Duration("session-idle", time.Minute, "time that a document without clients stays in memory")
+	downgrade := flags.Bool("downgrade", false, "let clients whose token cannot write connect as readers, even if they ask to write")
+	return func() ([]realtime.DocumentOption, error) {
+		if *history < 1 || *maxOps < 1 || *maxClients < 0 || *clientTimeout < 0 || *connectTime <= 0 || *idle <= 0 {
+			return nil, errors.New("a limit is too small")
+		}
+		options := []realtime.DocumentOption{
+			realtime.HistoryLimit(*history), realtime.MaxOps(*maxOps), realtime.ClientTimeout(*clientTimeout),
+			realtime.ConnectTime(*connectTime), realtime.SessionTime(*idle),
+		}
+		if *maxClients > 0 {
+			options = append(options, realtime.MaxDocumentClients(*maxClients))
+		}
+		if *downgrade {
+			options = append(options, realtime.DowngradeToRead())
+		}
+		return options, nil
 	}
-	if *downgrade {
-		cfg.documents = append(cfg.documents, realtime.DowngradeToRead())
-	}
-	return *addr, cfg, nil
 }
 
 // parseTenant reads id:secret1[:secret2].
