@@ -94,6 +94,7 @@ microbench:
 	go test -run '^$$' -bench . -benchmem $(BENCHFLAGS) work
 
 interop:
+	interop/fluid/run.sh
 	interop/quickstart/run.sh
 	interop/msgpack/run.sh
 	interop/phoenix/run.sh

@@ -12,6 +12,7 @@ import { deltasPath } from "./driver/deltas.ts";
 import { Factory, Urls, type DriverOptions } from "./driver/factory.ts";
 import { Rest } from "./driver/rest.ts";
 import { sign, type Tenant } from "./driver/token.ts";
+import type { Hooks } from "./driver/watch.ts";
 import { Faults } from "./faults.ts";
 import { Ledger, writers } from "./ledger.ts";
 import { Pad, code, details } from "./pad.ts";
@@ -56,6 +57,7 @@ export class Case {
   readonly editors: Editor[] = [];
   readonly problems: string[] = []; // what containers reported or closed with
   document = "";
+  forgiven?: RegExp; // names of events that are no problem
 
   #relay?: Relay;
 
@@ -65,8 +67,8 @@ export class Case {
    * create makes a document by attaching a container that was edited before. A name
    * is given by the server if there is none.
    */
-  async create(user: string, name = "", edit: (pad: Pad) => void = () => {}): Promise<Editor> {
-    const { props, ...parts } = this.#parts(user);
+  async create(user: string, name = "", edit: (pad: Pad) => void = () => {}, variant = this.variant): Promise<Editor> {
+    const { props, ...parts } = this.#parts(user, variant);
     const container = await createDetachedContainer({ ...props, codeDetails: details });
     const pad = (await container.getEntryPoint()) as unknown as Pad;
     edit(pad);
@@ -77,11 +79,17 @@ export class Case {
   }
 
   /** load opens the document that was created. */
-  async load(user: string): Promise<Editor> {
-    const { props, ...parts } = this.#parts(user);
+  async load(user: string, variant = this.variant): Promise<Editor> {
+    const { props, ...parts } = this.#parts(user, variant);
     const container = await loadExistingContainer({ ...props, request: { url: this.document } });
     const pad = (await container.getEntryPoint()) as unknown as Pad;
     return this.#add({ name: user, container, pad, ...parts });
+  }
+
+  /** leave closes one of the containers. */
+  leave(editor: Editor): void {
+    this.editors.splice(this.editors.indexOf(editor), 1);
+    editor.container.dispose();
   }
 
   async connected(...editors: Editor[]): Promise<void> {
@@ -167,10 +175,10 @@ export class Case {
   }
 
   /** crash has the document's session panic. */
-  async crash(): Promise<void> {
+  async crash(statuses = [204]): Promise<void> {
     const query = new URLSearchParams({ tenant: this.server.tenant.id, document: this.document });
     const response = await fetch(`${this.server.base}/admin/crash?${query}`, { method: "POST" });
-    assert.ok(response.ok, `POST /admin/crash: ${response.status}`);
+    assert.ok(statuses.includes(response.status), `POST /admin/crash: ${response.status}`);
   }
 
   async state(): Promise<{ connections: number }> {
@@ -181,19 +189,25 @@ export class Case {
     assert.deepEqual(this.problems, [], "errors that containers reported");
   }
 
-  #parts(user: string) {
+  #parts(user: string, variant: Variant) {
     const faults = new Faults();
     const requests: string[] = [];
-    const { format = "json", levee = false, protocolTree = false, opsPerSummary = 0 } = this.variant;
+    const { format = "json", levee = false, protocolTree = false, opsPerSummary = 0 } = variant;
     const driver: DriverOptions = {
       ...this.server, user, format, levee, protocolTree,
       watch: {
-        sending: (message) => faults.sending(message),
-        receiving: (message) => {
-          this.ledger.read(message);
-          return faults.receiving(message);
+        connecting: ({ details }) => {
+          const { capabilities, type } = details;
+          const hooks: Hooks = capabilities.interactive && type !== "summarizer" ? faults : {};
+          return {
+            sending: hooks.sending?.bind(hooks),
+            connected: hooks.connected?.bind(hooks),
+            receiving: (message) => {
+              this.ledger.read(message);
+              return hooks.receiving ? hooks.receiving(message) : message;
+            },
+          };
         },
-        connected: (line) => faults.connected(line),
         messages: (source, messages) => this.ledger.add(source, messages),
         requested: (method, path) => requests.push(`${method} ${path}`),
       },
@@ -203,9 +217,11 @@ export class Case {
       documentServiceFactory: new Factory(driver),
       codeLoader: code(opsPerSummary),
       logger: {
-        send: (event: { category: string; eventName: string; error?: unknown }) => {
-          if (process.env.TELEMETRY) console.log(user, JSON.stringify(event));
-          if (event.category === "error") this.problems.push(`${user}: ${JSON.stringify(event)}`);
+        send: (event: { category: string; eventName: string; error?: unknown; stack?: unknown }) => {
+          if (process.env.TELEMETRY) console.log(user, JSON.stringify(event)); // for whoever looks for a fault
+          if (event.category === "error" && !this.forgiven?.test(event.eventName)) {
+            this.problems.push(`${user}: ${event.eventName}: ${event.error}\n${event.stack ?? JSON.stringify(event)}`);
+          }
         },
       },
     };

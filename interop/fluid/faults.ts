@@ -1,8 +1,8 @@
 // What goes wrong between one container and the server, when a check wants it to.
 import { setImmediate as tick } from "node:timers/promises";
-import type { Line, Message, Watch } from "./driver/watch.ts";
+import type { Hooks, Line, Message } from "./driver/watch.ts";
 
-export class Faults implements Watch {
+export class Faults implements Hooks {
   readonly lines: Line[] = []; // in the order of connecting
   readonly nacks: any[] = []; // payloads
   #mute = false;

@@ -2,14 +2,17 @@
 // prints what held, a line for each check and variant:
 //
 //   node run.mjs http://127.0.0.1:8080 [--only 124,128] [--tenant id:secret] [--control URL]
+//	     [--seed N] [--runs N]
 //
 // The numbers are those of document.md section 15. With a control URL there is a case
 // that restarts the server: POST there has to do that, and answer with the new
-// address. Exit status 1 if anything failed.
+// address. One case does at random what a seed decides; --runs does it with that many
+// seeds. Exit status 1 if anything failed.
 import { parseArgs } from "node:util";
 import { Case, type Server } from "./case.ts";
 import type { Check } from "./checks/check.ts";
 import * as editing from "./checks/editing.ts";
+import * as mixed from "./checks/mixed.ts";
 import * as recovery from "./checks/recovery.ts";
 import * as summaries from "./checks/summaries.ts";
 
@@ -21,6 +24,8 @@ const { values: flags, positionals } = parseArgs({
     only: { type: "string" },
     tenant: { type: "string", default: "fluid:dev-tenant-secret-key" },
     control: { type: "string" },
+    seed: { type: "string", default: String(Math.floor(Math.random() * 1e6)) },
+    runs: { type: "string", default: "1" },
   },
 });
 if (positionals.length !== 1) {
@@ -31,7 +36,8 @@ const [id = "", secret = ""] = flags.tenant!.split(":");
 const server: Server = { base: new URL(positionals[0]!).origin, tenant: { id, secret }, control: flags.control };
 
 const only = flags.only?.split(",").map(Number);
-const all = [editing, recovery, summaries].flatMap((module) => module.checks).sort((a, b) => a.id - b.id);
+const seeded = mixed.checks(Number(flags.seed), Number(flags.runs));
+const all = [editing.checks, recovery.checks, seeded, summaries.checks].flat().sort((a, b) => a.id - b.id);
 const chosen = all.filter(({ id, restarts }) => (only?.includes(id) ?? true) && (!restarts || flags.control));
 for (const id of only ?? []) {
   if (!chosen.some((check) => check.id === id)) throw new Error(`there is no check ${id}`);

@@ -11,7 +11,7 @@ import { Channel, Socket } from "phoenix";
 import WebSocket from "ws";
 import type { Codec } from "./codec.ts";
 import { failure } from "./rest.ts";
-import type { Line, Message, Watch } from "./watch.ts";
+import type { Hooks, Line, Message, Watch } from "./watch.ts";
 
 const NEVER = 2 ** 31 - 1; // ms; the loader reconnects, not Phoenix's client
 const TIMEOUT = 10_000; // ms for join and connect_document
@@ -53,9 +53,10 @@ export class DeltaConnection extends EventEmitter implements IDocumentDeltaConne
 
   /** open connects to the document, or fails with an error of the loader's kind. */
   static async open(address: Address, client: IClient, mode: ConnectionMode): Promise<DeltaConnection> {
-    const connection = new DeltaConnection(address);
+    const connection = new DeltaConnection(address, address.watch?.connecting?.(client) ?? {});
     try {
       await connection.#connect(address, client, mode);
+      if (connection.disposed) throw retryable("the connection was lost at once");
     } catch (error) {
       connection.dispose();
       throw error;
@@ -63,7 +64,7 @@ export class DeltaConnection extends EventEmitter implements IDocumentDeltaConne
     return connection;
   }
 
-  private constructor({ base, tenant, document, token, codec, watch }: Address) {
+  private constructor({ base, tenant, document, token, codec, watch }: Address, hooks: Hooks) {
     super();
     let transport: WebSocket;
     const options = {
@@ -81,12 +82,12 @@ export class DeltaConnection extends EventEmitter implements IDocumentDeltaConne
       reconnectAfterMs: () => NEVER,
       rejoinAfterMs: () => NEVER,
       encode: (message: object, send: (frame: string | Uint8Array) => void) => {
-        const changed = watch?.sending ? watch.sending(message as Message) : (message as Message);
+        const changed = hooks.sending ? hooks.sending(message as Message) : (message as Message);
         if (changed) send(codec.encode(changed));
       },
       decode: (frame: string, receive: (message: Message) => void) => {
         const message = codec.decode(frame);
-        const changed = watch?.receiving ? watch.receiving(message) : message;
+        const changed = hooks.receiving ? hooks.receiving(message) : message;
         if (changed) receive(changed);
       },
     };
@@ -113,7 +114,7 @@ export class DeltaConnection extends EventEmitter implements IDocumentDeltaConne
         if (typeof frame === "string") transport.emit("message", Buffer.from(frame), false);
         else transport.emit("message", new Uint8Array(frame).buffer, true);
       };
-      watch?.connected?.({ clientId: granted.clientId, socket: transport, receive });
+      hooks.connected?.({ clientId: granted.clientId, socket: transport, receive });
     });
   }
 
