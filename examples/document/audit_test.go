@@ -15,7 +15,7 @@ type audit struct {
 	msn      int64
 	csn      map[string]int64
 	writers  map[string]bool
-	asked    bool // for messages again
+	asked    bool  // for messages again
 	since    int64 // the writers are those at this number; before it they are not known
 }
 
@@ -29,7 +29,16 @@ type message struct {
 	Type                    string
 	Contents                json.RawMessage
 	Data                    *string
-	Timestamp               int64
+}
+
+// complete has what every message has to have: nil is what is absent. A key that is
+// null is not.
+type complete struct {
+	ClientID, Contents                            json.RawMessage
+	SequenceNumber, MinimumSequenceNumber         *int64
+	ClientSequenceNumber, ReferenceSequenceNumber *int64
+	Timestamp                                     *int64
+	Type, Data                                    *string
 }
 
 // newAudit checks what a connection begins with.
@@ -81,21 +90,22 @@ func (a *audit) live(texts []json.RawMessage) {
 	}
 }
 
-func (a *audit) decode(text json.RawMessage) message {
+func (a *audit) decode(text json.RawMessage) (m message) {
 	a.tb.Helper()
-	var m message
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(text, &m); err != nil {
+	var w complete
+	if err := json.Unmarshal(text, &w); err != nil {
 		a.tb.Fatalf("message %s: %v", text, err)
 	}
-	if err := json.Unmarshal(text, &keys); err != nil {
-		a.tb.Fatal(err)
+	if w.ClientID == nil || w.Contents == nil || w.SequenceNumber == nil || w.MinimumSequenceNumber == nil ||
+		w.ClientSequenceNumber == nil || w.ReferenceSequenceNumber == nil || w.Timestamp == nil || w.Type == nil {
+		a.tb.Fatalf("message %s lacks a field", text)
 	}
-	for _, key := range []string{"clientId", "sequenceNumber", "minimumSequenceNumber", "clientSequenceNumber", "referenceSequenceNumber", "type", "contents", "timestamp"} {
-		if keys[key] == nil {
-			a.tb.Fatalf("message %s has no %s", text, key)
-		}
+	if err := json.Unmarshal(w.ClientID, &m.ClientID); err != nil {
+		a.tb.Fatalf("message %s: %v", text, err)
 	}
+	m.SequenceNumber, m.MinimumSequenceNumber = *w.SequenceNumber, *w.MinimumSequenceNumber
+	m.ClientSequenceNumber, m.ReferenceSequenceNumber = *w.ClientSequenceNumber, *w.ReferenceSequenceNumber
+	m.Type, m.Contents, m.Data = *w.Type, w.Contents, w.Data
 	return m
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -152,21 +151,32 @@ func TestCheck018_SecondConnectIsRefused(t *testing.T) {
 
 func TestCheck019_ClientIDsAreNeverUsedAgain(t *testing.T) {
 	s := check(t)
-	m := s.joined(t, "acme", "doc1")
+	var members []*member
+	for range 50 {
+		members = append(members, s.joined(t, "acme", "doc1"))
+	}
 	ids := map[string]bool{}
-	for i := range 100 {
-		m.connect("write")
-		if ids[m.id] || !uuidForm.MatchString(m.id) {
-			t.Fatalf("connection %d: %q came before, or is no UUID", i, m.id)
-		}
-		ids[m.id] = true
-		if i == 50 {
+	for _, again := range []bool{false, true} {
+		if again {
 			s.crash(t, "doc1")
-			m.want("phx_close {}")
-		} else {
-			m.leave()
 		}
-		m.join(fmt.Sprint("j", i))
+		for _, m := range members {
+			if again {
+				m.until("phx_close")
+				m.join("2")
+			}
+			m.push("connect_document", m.request("write"))
+		}
+		for _, m := range members {
+			m.welcome(0)
+			if !uuidForm.MatchString(m.id) {
+				t.Errorf("%q is no UUID", m.id)
+			}
+			ids[m.id] = true
+		}
+	}
+	if len(ids) != 100 {
+		t.Errorf("100 connections had %d ids", len(ids))
 	}
 }
 

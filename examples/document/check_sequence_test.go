@@ -223,24 +223,33 @@ func TestCheck072_ReadersDoNotHoldTheMinimum(t *testing.T) {
 	}
 }
 
-// wander does random things: ops with any reference that is allowed, noops of both
-// kinds, leaving and coming back.
-func (m *member) wander(random *rand.Rand, steps int) {
+// wander does so many random things: ops with any reference that is allowed, noops
+// of both kinds, leaving and coming back.
+func (m *member) wander(random *rand.Rand, events int) {
 	m.t.Helper()
-	for step := range steps {
-		rsn := m.msn + random.Int64N(m.head-m.msn+1)
+	anyNumber := func() int64 { return m.msn + random.Int64N(m.head-m.msn+1) }
+	for turn := 0; events > 0; turn++ {
 		leaves := false
 		switch dice := random.IntN(1000); {
-		case dice < 800:
-			m.submit(m.made(rsn))
-		case dice < 900:
-			m.submit(m.made(rsn, fields{"type": "noop", "contents": nil}))
+		case dice < 850:
+			var ops []fields
+			for range 1 + random.IntN(10) {
+				op := m.made(anyNumber())
+				if random.IntN(10) == 0 {
+					op["type"], op["contents"] = "noop", nil
+				}
+				ops = append(ops, op)
+			}
+			m.submit(ops...)
+			events -= len(ops)
 		case dice < 990:
-			m.push("noop", fields{"clientId": m.id, "referenceSequenceNumber": rsn})
+			m.push("noop", fields{"clientId": m.id, "referenceSequenceNumber": anyNumber()})
+			events--
 		default:
 			leaves = true
+			events--
 		}
-		if nacked := m.catchUp(step%8 == 7); nacked || leaves {
+		if nacked := m.catchUp(turn%4 == 3); nacked || leaves {
 			m.again()
 		}
 	}
@@ -288,18 +297,18 @@ func (m *member) catchUp(all bool) (nacked bool) {
 func TestCheck073_MinimumNeverFalls(t *testing.T) {
 	s := check(t)
 	r := s.reader(t)
-	const clients, steps = 5, 2000
+	const clients, events = 5, 2000
 	var wait sync.WaitGroup
 	for i := range uint64(clients) {
 		m := s.writer(t)
-		wait.Go(func() { m.wander(rand.New(rand.NewPCG(73, i)), steps) })
+		wait.Go(func() { m.wander(rand.New(rand.NewPCG(73, i)), events) })
 	}
 	wait.Wait()
 	last := s.writer(t)
 	for r.head < last.head { // each message is audited: see audit.take
 		r.next()
 	}
-	if r.head < clients*steps/2 {
+	if r.head < clients*events/2 {
 		t.Errorf("only %d messages came of it", r.head)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,12 +30,24 @@ type peer struct {
 	deaf atomic.Bool // it reads one message more, and then no longer
 }
 
+// narrow takes no more than a little from the network before it is read: a client
+// that stops reading shows soon.
+var narrow = &http.Client{Transport: &http.Transport{
+	DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			err = tcp.SetReadBuffer(64 << 10)
+		}
+		return conn, err
+	},
+}}
+
 // dial opens a socket of a version: 2.0.0 is JSON, 3.0.0 MessagePack.
 func (s *site) dial(t *testing.T, version string) *peer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, s.base+"/socket/websocket?vsn="+version, nil)
+	conn, _, err := websocket.Dial(ctx, s.base+"/socket/websocket?vsn="+version, &websocket.DialOptions{HTTPClient: narrow})
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}

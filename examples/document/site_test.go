@@ -27,7 +27,7 @@ const silence = 300 * time.Millisecond
 
 // stallTime is how long a client of a hosted server may take nothing of what is
 // written to it.
-const stallTime = 3 * time.Second
+const stallTime = 5 * time.Second
 
 // TestMain lets many tests run at a time: they mostly wait. As a child of a test
 // it is the program itself.
@@ -237,14 +237,4 @@ func (s *site) deltas(t *testing.T, document, query string) []json.RawMessage {
 		t.Fatalf("GET /deltas%s: got %d %.300s (%v), want a list", query, status, text, err)
 	}
 	return answer.Value
-}
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for over := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(over) {
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
