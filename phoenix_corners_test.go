@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -231,4 +233,26 @@ func TestProtocolsComeAndGoTogether(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestPhoenixRefusalsSayWhatConnectSays(t *testing.T) { // phoenix.md section 1.5
+	for _, test := range []struct {
+		err    error
+		status int
+		text   string
+	}{
+		{errors.New("not for clients"), 403, ""},
+		{realtime.Reject("no"), 403, ""},
+		{realtime.ReasonRateLimited, 429, "Too many messages"},
+		{realtime.ReasonOverloaded, 503, "The server is at its limit"},
+		{realtime.ReasonInternal, 500, "Internal error"},
+	} {
+		s := newServer(t)
+		mount := s.Phoenix(realtime.Connect(func(context.Context, realtime.Handshake) (*realtime.Identity, error) { return nil, test.err }))
+		w := httptest.NewRecorder()
+		mount.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/socket/websocket?vsn=2.0.0", nil))
+		if w.Code != test.status || w.Body.String() != test.text {
+			t.Errorf("%v: got %d %q, want %d %q", test.err, w.Code, w.Body, test.status, test.text)
+		}
+	}
 }

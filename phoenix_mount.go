@@ -289,7 +289,7 @@ func (p *phoenixMount) refuse(h *handshake, err error) {
 	case ReasonOverloaded:
 		status, text = http.StatusServiceUnavailable, why.Text
 	case ReasonInternal:
-		status = http.StatusInternalServerError
+		status, text = http.StatusInternalServerError, why.Text
 	}
 	h.w.WriteHeader(status)
 	io.WriteString(h.w, text)
