@@ -15,7 +15,8 @@ import (
 // changes of a database there are none. Options and handlers are those of
 // [Server.Topic]: a join function says who may join, finds the client's config and
 // access_token in the message's Data, and is asked again about a fresh token. Events
-// of no known name get no answer.
+// of no known name get no answer, and bytes that a client names phx_… or presence_…
+// are refused.
 //
 // A client's access_token, with its join or later, takes the place of its token if
 // the server's authenticator accepts it for the same user, or for any if the
