@@ -28,7 +28,7 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	var response any
 	if t.kind != taskAdmit && ch.pattern.join != nil {
 		var err error
-		if response, err = ch.admission(t); err != nil {
+		if response, err = ch.admission(t, refs); err != nil {
 			return err
 		}
 	}
@@ -65,7 +65,7 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 
 // admission asks the join function. If that takes too long the client is refused
 // meanwhile, and what the function says in the end counts no more.
-func (ch *channel) admission(t task) (any, error) {
+func (ch *channel) admission(t task, refs *joinRefs) (any, error) {
 	ctx := newDeadline(ch.session.Context(), ch.pattern.joinTime)
 	defer ctx.end()
 	var settled atomic.Bool
@@ -77,7 +77,13 @@ func (ch *channel) admission(t task) (any, error) {
 	defer late.Stop()
 	response, err := ch.call(ctx, ch.pattern.join, Message{Topic: ch.name, Event: "subscribe", Data: t.data, params: ch.params})
 	if !settled.CompareAndSwap(false, true) {
+		if err == nil { // it may have counted the client in
+			ch.session.do(ch, task{kind: taskLeft, why: ReasonDisconnected, refs: refs})
+		}
 		return nil, errJoinLate
+	}
+	if status, ok := response.(Status); ok {
+		response = status.Response // a join that is let in has no other
 	}
 	return response, err
 }

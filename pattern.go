@@ -85,7 +85,8 @@ func Join(f Handler) TopicOption {
 
 // JoinTime sets how long the join function may take: 10 s by default, after which
 // Phoenix's clients give up. Then its context ends and the client is refused with
-// "join_timeout"; what the function returns in the end is dropped. It keeps the
+// "join_timeout"; what the function returns in the end is dropped, and [Left] is called
+// if that would have let the client in. It keeps the
 // client's messages to the topic waiting until it returns.
 func JoinTime(d time.Duration) TopicOption {
 	return func(p *Pattern) error {
