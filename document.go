@@ -113,14 +113,18 @@ func (d *Documents) handle(topics *Pattern) {
 			if !ok {
 				return Nothing, nil // it is being closed
 			}
-			response, err := h(ch.(*documentChannel), ctx, m)
-			if m.reply.ref == "" || m.reply.ref == noRef {
-				return Nothing, nil // only what carries a ref is answered (document.md section 2.4)
+			answer, err := h(ch.(*documentChannel), ctx, m)
+			if _, told := errors.AsType[*Error](err); (told || err == nil) && !wantsAnswer(m) {
+				return Nothing, nil
 			}
-			return response, err
+			return answer, err
 		})
 	}
 }
+
+// wantsAnswer reports whether the client wants an answer beside the events: only a message
+// with a ref gets one (document.md section 2.4).
+func wantsAnswer(m Message) bool { return m.reply.ref != "" && m.reply.ref != noRef }
 
 // join lets everybody in: it tells nothing, and starts nothing but the time to
 // connect.

@@ -95,7 +95,7 @@ func TestPhoenixV3AnswersBadNames(t *testing.T) {
 		packed := packedMessage(t, string(text))
 		in, err := phoenixV3{}.decode(packed, true)
 		wantPhoenix(t, phoenixV3{}, packed, in, err)
-		if err == nil || err.Code != CodeInvalidData || in.topic != n.topic || in.event != n.event || in.ref != `"9"` || in.joinRef != "4" {
+		if err == nil || err.Code != badNameCode(n.topic) || in.topic != n.topic || in.event != n.event || in.ref != `"9"` || in.joinRef != "4" {
 			t.Errorf("%s: got %s, %v", text, showInbound(in), err)
 		}
 	}
