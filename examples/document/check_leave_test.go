@@ -159,7 +159,7 @@ func TestCheck105_ClientThatStopsReadingIsClosed(t *testing.T) {
 	s := host(t)
 	a, b := s.pair(t)
 	b.deaf.Store(true)
-	big := strings.Repeat("x", 300_000)
+	big := strings.Repeat("x", 60_000)
 	var slowest time.Duration
 	a.submit(a.made(2, fields{"contents": big}))
 	for began := time.Now(); ; {

@@ -227,7 +227,7 @@ func TestKilledProcessLosesNothingThatItAcknowledged(t *testing.T) {
 		for range clients {
 			select {
 			case <-up:
-			case <-time.After(patience):
+			case <-time.After(patience / 2):
 				t.Fatalf("round %d: the clients do not connect: %v", round, lives())
 			}
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -54,6 +55,7 @@ func (s *site) dial(t *testing.T, version string) *peer {
 	conn.SetReadLimit(64 << 20)
 	p := &peer{t: t, conn: conn, packed: version == "3.0.0", frames: make(chan frame, 1<<15)}
 	go p.readLoop(t.Context())
+	go p.beatLoop(t.Context())
 	t.Cleanup(func() { _ = conn.CloseNow() })
 	return p
 }
@@ -61,17 +63,47 @@ func (s *site) dial(t *testing.T, version string) *peer {
 func (p *peer) readLoop(ctx context.Context) {
 	defer close(p.frames)
 	for {
-		kind, bytes, err := p.conn.Read(ctx)
+		kind, text, err := p.conn.Read(ctx)
 		if err != nil {
 			p.err = err
 			return
 		}
-		p.frames <- frame{binary: kind == websocket.MessageBinary, bytes: bytes}
+		if isBeat(text) {
+			continue
+		}
+		p.frames <- frame{binary: kind == websocket.MessageBinary, bytes: text}
 		if p.deaf.Load() {
 			<-ctx.Done()
 			return
 		}
 	}
+}
+
+// beatLoop sends the heartbeats that keep a connection open while its test waits for
+// others. Their answers are dropped.
+func (p *peer) beatLoop(ctx context.Context) {
+	const beat = `[null,"beat","phoenix","heartbeat",{}]`
+	kind, text := websocket.MessageText, []byte(beat)
+	if p.packed {
+		kind, text = websocket.MessageBinary, packJSON(beat)
+	}
+	tick := time.NewTicker(20 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if p.conn.Write(ctx, kind, text) != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// isBeat says whether a message answers one of them, in either format.
+func isBeat(text []byte) bool {
+	return len(text) < 100 && bytes.Contains(text, []byte("beat")) && bytes.Contains(text, []byte("phoenix"))
 }
 
 // send writes one message, given as JSON, in the format of the socket.

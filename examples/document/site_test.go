@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -136,8 +137,10 @@ func host(t *testing.T, options ...realtime.DocumentOption) *hosted {
 // startHost is host for a test that has started something already.
 func startHost(t *testing.T, options ...realtime.DocumentOption) *hosted {
 	t.Helper()
+	log := &lines{}
 	rt, err := realtime.New(
 		realtime.Anonymous(),
+		realtime.WithLogger(slog.New(slog.NewTextHandler(log, nil))),
 		realtime.WithMessageBytes(4<<20),
 		realtime.WithWriteTimeout(stallTime),
 		realtime.WithRateLimit(realtime.PerConnection(1e5, 1e5)),
@@ -163,6 +166,9 @@ func startHost(t *testing.T, options ...realtime.DocumentOption) *hosted {
 			t.Errorf("Shutdown: %v", err)
 		}
 		server.Close()
+		if t.Failed() {
+			t.Logf("log of the server:\n%s", log)
+		}
 	})
 	return h
 }
