@@ -73,7 +73,8 @@ type pair struct {
 	addr     string
 	srv      *child
 	gen      *child
-	deaf     int // clients that stall
+	speak    dialect // of its clients
+	deaf     int     // clients that stall
 }
 
 func startPair(p *peer, compress bool) (*pair, error) {
@@ -94,7 +95,7 @@ func startPair(p *peer, compress bool) (*pair, error) {
 	if compress {
 		role = "compress "
 	}
-	x := &pair{peer: p, compress: compress}
+	x := &pair{peer: p, compress: compress, speak: p.speak}
 	if x.srv, err = startChild(p.name, argv, role+p.name, shared); err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func (x *pair) serve(order serveOrder) (a serveAnswer, err error) {
 }
 
 func (x *pair) load(order loadOrder) (a loadAnswer, err error) {
-	order.Addr, order.Speak, order.Compress = x.addr, x.peer.speak, x.compress
+	order.Addr, order.Speak, order.Compress = x.addr, x.speak, x.compress
 	if err = x.gen.ask(order, &a); err == nil && a.Error != "" {
 		err = errors.New("load: " + a.Error)
 	}
@@ -157,7 +158,7 @@ func (x *pair) connect(count, topics, deaf int) error {
 // awaitMembers waits until the server has noticed every join and leave. A
 // dialect with a ready text needs that only for leaves, and cannot tell.
 func (x *pair) awaitMembers(least, most int64) error {
-	if x.peer.speak.Ready != "" {
+	if x.speak.Ready != "" {
 		return nil
 	}
 	for range 1000 {

@@ -29,10 +29,11 @@ type client struct {
 	stage   stage
 	deaf    bool // a stalled reader: its socket is never read again
 	walk    walker
-	got     uint64 // messages since the last reset
-	pending int    // requests of the echo work that may still be sent
-	sentAt  int64  // of the last request
-	text    []byte // what has arrived of the handshake or of a message that is looked at; nil otherwise
+	got     uint64  // messages since the last reset
+	pending int     // requests of the echo work that may still be sent
+	sentAt  int64   // of the last request
+	text    []byte  // what has arrived of the handshake or of a message that is looked at; nil otherwise
+	author  *author // nil for a client of no document
 }
 
 // script is the dialect made ready to send: bytes only.
@@ -44,6 +45,7 @@ type script struct {
 	lines   bool
 	ping    []byte
 	pong    []byte // a whole frame
+	authors bool   // the ready message is connect_document_success
 }
 
 // The sample nonce of RFC 6455 and its answer.
@@ -53,7 +55,7 @@ const (
 )
 
 func newScript(d dialect, addr string, compress bool) *script {
-	s := &script{ready: []byte(d.Ready), deflate: compress, lines: d.Lines, ping: []byte(d.Ping)}
+	s := &script{ready: []byte(d.Ready), deflate: compress, lines: d.Lines, ping: []byte(d.Ping), authors: d.Authors}
 	s.upgrade = func(topic int) []byte {
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", fill(d.Path, topic), addr)
@@ -85,6 +87,9 @@ func newScript(d dialect, addr string, compress bool) *script {
 }
 
 func fill(text string, topic int) string {
+	if strings.Contains(text, "{token}") {
+		text = strings.ReplaceAll(text, "{token}", documentToken(topic))
+	}
 	return strings.ReplaceAll(text, "{topic}", strconv.Itoa(topic))
 }
 
@@ -239,6 +244,12 @@ func (l *load) frames(c *client, p []byte) error {
 			}
 			continue
 		}
+		if c.author != nil {
+			if err := l.documentMessage(c, piece, end); err != nil || c.stage == stageGone {
+				return err
+			}
+			continue
+		}
 		if l.script.lines {
 			messages += uint64(bytes.Count(piece, lineFeed))
 		}
@@ -289,6 +300,12 @@ func (l *load) lookAt(c *client, piece []byte, end bool) error {
 			l.inspected++
 		}
 	case bytes.Contains(text, l.script.ready):
+		if l.script.authors {
+			var err error
+			if c.author, err = newAuthor(text); err != nil {
+				return err
+			}
+		}
 		l.joined(c)
 	default:
 		c.text = c.text[:0]

@@ -23,6 +23,7 @@ import (
 //	echo     every client sends Each requests, Window outstanding
 //	joins    every client leaves and joins in turn, Each messages in all, each answered before the next
 //	inspect  every client looks whether its next message is a compressed one of newRows
+//	submit   the first Writers clients of each document submit for Seconds, Each ops at a time, Window submissions outstanding
 //	churn    Count times: connect, join, close, Parallel at a time
 type loadOrder struct {
 	Op       string  `json:"op"`
@@ -35,6 +36,8 @@ type loadOrder struct {
 	Stamps   bool    `json:"stamps,omitempty"`
 	Each     int     `json:"each,omitempty"`
 	Window   int     `json:"window,omitempty"`
+	Writers  int     `json:"writers,omitempty"`
+	Seconds  float64 `json:"seconds,omitempty"`
 	Compress bool    `json:"compress,omitempty"` // connect and churn: with permessage-deflate
 }
 
@@ -80,6 +83,7 @@ type load struct {
 	echoSize  int
 	leave     []byte // sent in place of every other request, unless nil
 	inspected int    // since the last reset
+	submits   submitting
 
 	events []unix.EpollEvent
 	buffer []byte
@@ -219,6 +223,8 @@ func (l *load) obey(order loadOrder) (loadAnswer, error) {
 		err = l.runEcho(order, frameOf(fill(order.Speak.Join, 0)), frameOf(fill(order.Speak.Leave, 0)))
 	case "inspect":
 		err = l.inspect()
+	case "submit":
+		err = l.runSubmit(order)
 	case "churn":
 		err = l.churn(order)
 	default:

@@ -13,8 +13,10 @@ const (
 )
 
 // newPayload returns a JSON object of payloadSize bytes that bears the time.
-func newPayload(seq uint64) []byte {
-	return padded(append(opened(payloadSize, seq), `,"text":"`...), payloadSize)
+func newPayload(seq uint64) []byte { return payloadOf(payloadSize, seq) }
+
+func payloadOf(size int, seq uint64) []byte {
+	return padded(append(opened(size, seq), `,"text":"`...), size)
 }
 
 const rowsSize = 1024

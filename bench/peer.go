@@ -28,6 +28,10 @@ type peer struct {
 
 	speak dialect
 
+	// document is what the clients of documents say, with connect_document as the
+	// last hello; nil if the candidate has none.
+	document *dialect
+
 	// works lists the works that the candidate takes part in, nil for all. every
 	// leaves out rounds, as it does in a work: their time is for the candidates
 	// against which there are most bars.
@@ -59,6 +63,7 @@ type dialect struct {
 	Ready       string   // a text that is part of the message that says "joined"; "" if there is none
 	Echo        string   // a request that is answered by exactly one message
 	Join, Leave string   // the same for one topic of a client that has joined; "" if the protocol has no such messages
+	Authors     bool     // Ready is in connect_document_success: the clients follow and submit ops
 	Lines       bool     // one frame may hold several messages, separated by line feeds
 	Ping, Pong  string   // the dialect's own heartbeat: a message and its answer
 }

@@ -34,6 +34,12 @@ func init() {
 			Leave:       `{"channel":"bench:{topic}","type":"unsubscribe","ref":"1"}`,
 			Echo:        `{"channel":"bench:0","type":"echo","ref":"1","data":{payload}}`,
 		},
+		document: &dialect{
+			Path:    "/socket/websocket?vsn=2.0.0",
+			Hello:   []string{joinDocument, connectDocument},
+			Ready:   `"connect_document_success"`,
+			Authors: true,
+		},
 	})
 }
 
@@ -76,6 +82,10 @@ func startRealtime(compress bool) (server, error) {
 	if compress {
 		opts = append(opts, realtime.WithCompression())
 	}
+	tenants := realtime.NewTenants()
+	if err := tenants.Register("bench", []byte(documentSecret)); err != nil {
+		return nil, err
+	}
 	rt, err := realtime.New(opts...)
 	if err != nil {
 		return nil, err
@@ -83,7 +93,16 @@ func startRealtime(compress bool) (server, error) {
 	allow := func(context.Context, *realtime.Client, realtime.Message) (any, error) { return nil, nil }
 	rt.Topic("bench:{topic}", realtime.Join(allow)).Handle("echo",
 		func(_ context.Context, _ *realtime.Client, m realtime.Message) (any, error) { return m.Data, nil })
-	return realtimeServer{rt, rt}, nil
+	rt.Documents("document:{tenant}:{document}", realtime.DocumentTenants(tenants))
+	mux := http.NewServeMux()
+	mux.Handle("/ws", rt)
+	mux.Handle("/socket/", rt.Phoenix(realtime.Connect(everybody)))
+	return realtimeServer{rt, mux}, nil
+}
+
+// everybody lets clients of documents connect: who they are is in connect_document.
+func everybody(context.Context, realtime.Handshake) (*realtime.Identity, error) {
+	return &realtime.Identity{}, nil
 }
 
 // Serve implements server.

@@ -28,6 +28,7 @@ type serveOrder struct {
 	Seconds  float64 `json:"seconds,omitempty"`
 	Least    uint64  `json:"least,omitempty"` // goes on past Seconds until so many are published
 	Rows     bool    `json:"rows,omitempty"`  // payloads are 1 KiB, and worth compressing
+	Bytes    int     `json:"bytes,omitempty"` // of a payload, if it is not the usual size
 }
 
 type serveAnswer struct {
@@ -125,6 +126,9 @@ func publish(s server, arrivals *counter, order serveOrder, answer *serveAnswer)
 	payload := newPayload
 	if order.Rows {
 		payload = newRows
+	}
+	if order.Bytes > 0 {
+		payload = func(seq uint64) []byte { return payloadOf(order.Bytes, seq) }
 	}
 	topic, sent, confirmed := 0, uint64(0), uint64(0)
 	for now := start; now.Before(end) || sent < order.Least && now.Sub(start) < longest; now = time.Now() {

@@ -80,6 +80,8 @@ const (
 	opPong  = 0xa
 )
 
+var maskKey = [4]byte{0x5a, 0xc3, 0x17, 0x88}
+
 // appendFrame appends one unfragmented frame; opcode may have bitRSV1. With mask it is a client's frame,
 // masked with a fixed key: the server's work of unmasking is the same.
 func appendFrame(dst []byte, opcode byte, payload []byte, mask bool) []byte {
@@ -99,10 +101,9 @@ func appendFrame(dst []byte, opcode byte, payload []byte, mask bool) []byte {
 	if !mask {
 		return append(dst, payload...)
 	}
-	key := [4]byte{0x5a, 0xc3, 0x17, 0x88}
-	dst = append(dst, key[:]...)
+	dst = append(dst, maskKey[:]...)
 	for i, b := range payload {
-		dst = append(dst, b^key[i&3])
+		dst = append(dst, b^maskKey[i&3])
 	}
 	return dst
 }

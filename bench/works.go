@@ -4,6 +4,7 @@ package main
 var allWorks = []*work{
 	fanoutWork, manyWork, singleWork, rateWork, topicsWork, compressionWork,
 	echoWork, handshakeWork, churnWork, joinsWork, idleWork, stallWork,
+	documentWork, documentsWork,
 }
 
 func workNames() (names []string) {
