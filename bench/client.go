@@ -271,6 +271,9 @@ func (l *load) frames(c *client, p []byte) error {
 	}
 	c.got += messages
 	l.fresh += messages
+	if c.author != nil && c.author.due > 0 {
+		return l.submit(c)
+	}
 	if c.pending > 0 && messages > 0 {
 		return l.request(c, int(messages))
 	}

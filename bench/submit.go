@@ -71,6 +71,7 @@ type author struct {
 	stride   int // to the next op's
 	payload  int // index of the frame's payload, which the mask counts from
 	returned int // own ops of the submission that is coming back
+	due      int // submissions to send
 }
 
 // newAuthor reads who the client is from connect_document_success.
@@ -162,6 +163,7 @@ type submitting struct {
 	open     bool // before until
 	sent     uint64
 	answered uint64
+	out      []byte // of the last submit
 	heard    uint64 // ops, by all who have
 }
 
@@ -188,17 +190,21 @@ func (l *load) documentMessage(c *client, piece []byte, end bool) error {
 	}
 	c.got += ops
 	l.submits.heard += ops
-	for ; back > 0 && l.submits.open; back-- {
-		if err := l.submit(c); err != nil {
-			return err
-		}
+	if l.submits.open {
+		c.author.due += back
 	}
 	return nil
 }
 
+// submit sends as many submissions as are due, in one write as [load.request] does.
 func (l *load) submit(c *client) error {
-	l.submits.sent++
-	return l.send(c, c.author.next())
+	out := l.submits.out[:0]
+	for ; c.author.due > 0; c.author.due-- {
+		out = append(out, c.author.next()...)
+		l.submits.sent++
+	}
+	l.submits.out = out
+	return l.send(c, out)
 }
 
 // runSubmit has the first Writers clients of each document submit for Seconds,
@@ -222,10 +228,9 @@ func (l *load) runSubmit(order loadOrder) error {
 	}
 	l.submits = submitting{open: true, until: time.Now().Add(time.Duration(order.Seconds * float64(time.Second)))}
 	for _, c := range writers {
-		for range order.Window {
-			if err := l.submit(c); err != nil {
-				return err
-			}
+		c.author.due = order.Window
+		if err := l.submit(c); err != nil {
+			return err
 		}
 	}
 	alive, members := l.ready, uint64(len(l.clients)/l.topics)
