@@ -222,6 +222,29 @@ func TestScanningDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Strings are skipped eight bytes at a time: whatever ends or spoils one has to be seen
+// at each place of the eight, beside any other byte.
+func TestAnyByteIsSeenAtAnyPlaceOfAString(t *testing.T) {
+	for place := range 20 {
+		for b := range 256 {
+			for _, beside := range []string{"x", " ", "\x7f", "!", "#", "é"} {
+				inside := strings.Repeat(beside, place) + string([]byte{byte(b)}) + strings.Repeat(beside, 9)
+				text := `"` + inside + `"`
+				want := len(text)
+				switch c := byte(b); {
+				case c == '"':
+					want = place*len(beside) + 2
+				case c < ' ', c == '\\':
+					want = -1
+				}
+				if got := skipString([]byte(text), 0); got != want {
+					t.Errorf("%q: got %d, want %d", text, got, want)
+				}
+			}
+		}
+	}
+}
+
 func FuzzScannerAgreesWithEncodingJSON(f *testing.F) {
 	for _, c := range jsonTexts {
 		f.Add([]byte(c.text))
