@@ -19,6 +19,7 @@ func plots(s scale, r result) []chart {
 				barsOf("echo-cpu", "µs per request", "request and reply"),
 				barsOf("handshake-cpu", "µs per client", "connect and join"),
 				barsOf("joins-cpu", "µs per pair", "join and leave on an open connection"),
+				barsOf("document-cpu", "µs per op", "one document of 10 members, each op in order to all"),
 			},
 		},
 		{

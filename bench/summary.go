@@ -23,6 +23,8 @@ var headlines = []struct{ figure, text string }{
 	{"idle-rss", "RSS per idle connection, {idle} of them"},
 	{"idle-used-rss", "the same after messages went both ways"},
 	{"idle-all", "one publish to all {idle}, until the last one has it"},
+	{"document-time", "time per sequenced op, one document of 10 members"},
+	{"documents-cpu", "CPU per sequenced op, {topics} documents of 10 members"},
 	{"stall-with-p99", "p99 of the others with one stalled reader among {members}"},
 }
 
