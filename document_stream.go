@@ -66,6 +66,8 @@ type Session struct {
 	hooks        int            // summaries that the host looks at
 	owed         []string       // writers whose leave could not be stored yet
 	wakes        wakes
+	published    time.Time // when messages were queued last
+	brisk        bool      // and they followed others closely
 	slow         []*Client // to be closed once the lock is gone
 
 	// When what is due; zero for not at all.
@@ -110,14 +112,14 @@ func (s *Session) enter(f func()) (err error) {
 		}
 		s.over = s.over || s.lost != nil
 		over, lost := s.over, s.lost
-		woken, slow := s.wakes, s.slow
-		s.wakes, s.slow = wakes{}, nil
+		woken, slow, brisk := s.wakes, s.slow, s.brisk
+		s.wakes, s.slow, s.brisk = wakes{}, nil, false
 		var left []*participant
 		if over {
 			left = s.clearLocked()
 		}
 		s.mu.Unlock()
-		woken.flush(s.node.pool)
+		woken.flush(s.node.pool, brisk)
 		for _, c := range slow {
 			c.link.disconnect(ReasonSlowConsumer, nil, nil)
 		}
@@ -217,9 +219,15 @@ func (s *Session) storeLocked(messages []SequencedMessage) error {
 	return err
 }
 
+// briskTime is how soon messages follow others in a document that many write to. Workers
+// then write to the clients, however few these are, while more messages come.
+const briskTime = time.Millisecond
+
 // publishLocked queues stored messages for every participant but except, and has the
 // host see them.
 func (s *Session) publishLocked(messages []SequencedMessage, except *participant) {
+	now := time.Now()
+	s.brisk, s.published = now.Sub(s.published) < briskTime, now
 	s.recent.add(messages, s.history)
 	s.noteLocked()
 	s.noopDue = time.Time{} // every message stops the timer (document.md section 7.2)

@@ -52,12 +52,13 @@ func (w *wakes) add(c *Client, res pushed) {
 	}
 }
 
-// flush has the queues written: a few on the caller's goroutine while the pool is calm.
-func (w *wakes) flush(p *flushPool) {
+// flush has the queues written: a few on the caller's goroutine while the pool is calm,
+// unless more is expected soon, which can then share their system calls.
+func (w *wakes) flush(p *flushPool, more bool) {
 	if w.n == 0 {
 		return
 	}
-	if w.many.n == 0 && p.calm(time.Now()) {
+	if !more && w.many.n == 0 && p.calm(time.Now()) {
 		p.flushAll(w.few[:w.n])
 		return
 	}
