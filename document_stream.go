@@ -359,8 +359,9 @@ func (s *Session) advance(p *participant, page []SequencedMessage) ([]*frame, bo
 // recentMessages are the newest messages of a session, so that those who ask for
 // them do not have to wait for the log.
 type recentMessages struct {
-	messages []SequencedMessage
-	bytes    int
+	all   []SequencedMessage
+	first int // index of the oldest; those before are forgotten
+	bytes int
 }
 
 // recentBytes bounds them: a thousand messages of a megabyte each are for the log.
@@ -368,14 +369,17 @@ const recentBytes = 8 << 20
 
 // add appends messages and forgets what is too much.
 func (r *recentMessages) add(messages []SequencedMessage, limit int) {
-	r.messages = append(r.messages, messages...)
-	r.bytes += bytesOf(messages)
-	n := 0
-	for ; len(r.messages)-n > limit || r.bytes > recentBytes && n < len(r.messages); n++ {
-		r.bytes -= bytesOf(r.messages[n : n+1])
+	if len(r.all)+len(messages) > cap(r.all) && r.first > len(r.all)/4 {
+		n := copy(r.all, r.all[r.first:])
+		clear(r.all[n:])
+		r.all, r.first = r.all[:n], 0
 	}
-	clear(r.messages[:n])
-	r.messages = r.messages[n:]
+	r.all = append(r.all, messages...)
+	r.bytes += bytesOf(messages)
+	for ; r.first < len(r.all) && (len(r.all)-r.first > limit || r.bytes > recentBytes); r.first++ {
+		r.bytes -= bytesOf(r.all[r.first : r.first+1])
+		r.all[r.first] = SequencedMessage{}
+	}
 }
 
 // read returns a copy.
@@ -383,10 +387,11 @@ func (r *recentMessages) read(after, to int64, limit int) (messages []SequencedM
 	if after >= to {
 		return nil, true
 	}
-	if len(r.messages) == 0 || after+1 < r.messages[0].SequenceNumber {
+	kept := r.all[r.first:]
+	if len(kept) == 0 || after+1 < kept[0].SequenceNumber {
 		return nil, false
 	}
-	from := int(after + 1 - r.messages[0].SequenceNumber)
-	until := min(from+int(min(to-after, int64(limit))), len(r.messages))
-	return slices.Clone(r.messages[from:until]), true
+	from := int(after + 1 - kept[0].SequenceNumber)
+	until := min(from+int(min(to-after, int64(limit))), len(kept))
+	return slices.Clone(kept[from:until]), true
 }
