@@ -211,8 +211,12 @@ func (ch *documentChannel) gate(p *participant, data []byte) ([]proposal, *nack)
 	case !ch.who.HasScope(scopeWrite):
 		return nil, gateNack(403, invalidScopeError, "missing_scope", "Missing doc:write scope")
 	}
-	n := 0
-	eachOp(batches, func([]byte) { n++ })
+	n, raws := 0, [][]byte(nil)
+	eachOp(batches, func(raw []byte) {
+		if n++; n <= ch.registry.maxOps {
+			raws = append(raws, raw)
+		}
+	})
 	if n > ch.registry.maxOps {
 		return nil, gateNack(400, badRequestError, "batch_too_large", fmt.Sprintf("Batch size %d exceeds maximum %d", n, ch.registry.maxOps))
 	}
@@ -221,30 +225,27 @@ func (ch *documentChannel) gate(p *participant, data []byte) ([]proposal, *nack)
 		over.retryAfter = int((wait + time.Second - 1) / time.Second)
 		return nil, over
 	}
-	return ch.proposals(batches, n)
+	return ch.proposals(raws)
 }
 
 // proposals reads the ops of a submission.
-func (ch *documentChannel) proposals(batches []byte, n int) (ops []proposal, refused *nack) {
-	ops = make([]proposal, 0, n)
-	eachOp(batches, func(raw []byte) {
-		if refused != nil {
-			return
-		}
-		op, fault := readProposal(raw)
-		if fault != "" {
-			refused = gateNack(400, badRequestError, "malformed", "Malformed operation: "+fault)
+func (ch *documentChannel) proposals(raws [][]byte) ([]proposal, *nack) {
+	ops := make([]proposal, len(raws))
+	for i, raw := range raws {
+		var fault string
+		if ops[i], fault = readProposal(raw); fault != "" {
+			refused := gateNack(400, badRequestError, "malformed", "Malformed operation: "+fault)
 			refused.operation = raw
-		}
-		ops = append(ops, op)
-	})
-	for _, op := range ops {
-		if refused == nil && len(op.contents) > ch.registry.maxMessage {
-			refused = gateNack(413, badRequestError, "message_too_large",
-				fmt.Sprintf("Message size %d exceeds limit %d", len(op.contents), ch.registry.maxMessage))
+			return nil, refused
 		}
 	}
-	return ops, refused
+	for i := range ops {
+		if size := len(ops[i].contents); size > ch.registry.maxMessage {
+			return nil, gateNack(413, badRequestError, "message_too_large",
+				fmt.Sprintf("Message size %d exceeds limit %d", size, ch.registry.maxMessage))
+		}
+	}
+	return ops, nil
 }
 
 // submitSignal handles submitSignal.
