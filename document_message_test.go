@@ -63,8 +63,8 @@ func TestRecentMessagesAreBounded(t *testing.T) {
 		t.Errorf("got %v, %v", ms, ok)
 	}
 	add(26, 29, 3<<20)
-	if r.bytes > recentBytes || len(r.messages) != 2 {
-		t.Errorf("%d messages of %d bytes", len(r.messages), r.bytes)
+	if r.bytes > recentBytes || len(r.all)-r.first != 2 {
+		t.Errorf("%d messages of %d bytes", len(r.all)-r.first, r.bytes)
 	}
 }
 
