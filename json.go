@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"unicode/utf16"
@@ -288,7 +289,13 @@ func skipString(text []byte, at int) int {
 	if at >= len(text) || text[at] != '"' {
 		return -1
 	}
-	for at++; at < len(text); at++ {
+	for at++; ; at++ {
+		for at+8 <= len(text) && isPlain(binary.LittleEndian.Uint64(text[at:])) {
+			at += 8
+		}
+		if at >= len(text) {
+			return -1
+		}
 		switch c := text[at]; {
 		case c == '"':
 			return at + 1
@@ -309,7 +316,15 @@ func skipString(text []byte, at int) int {
 			}
 		}
 	}
-	return -1
+}
+
+// isPlain reports whether none of eight bytes is a quote, a backslash or a control
+// character. Of the three terms each has a high bit set if a byte is one of these, and a
+// borrow from such a byte is all that could set one wrongly.
+func isPlain(x uint64) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := x^each*'"', x^each*'\\'
+	return ((quote-each)&^quote|(backslash-each)&^backslash|(x-each*' ')&^x)&high == 0
 }
 
 // skipNumber skips -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?, of any size.
