@@ -12,13 +12,19 @@ import { deltasPath } from "./driver/deltas.ts";
 import { Factory, Urls, type DriverOptions } from "./driver/factory.ts";
 import { Rest } from "./driver/rest.ts";
 import { sign, type Tenant } from "./driver/token.ts";
-import type { Hooks } from "./driver/watch.ts";
+import type { Hooks, Line } from "./driver/watch.ts";
 import { Faults } from "./faults.ts";
 import { Ledger, writers } from "./ledger.ts";
 import { Pad, code, details } from "./pad.ts";
 import { Relay } from "./relay.ts";
 
 const PATIENCE = 20_000; // ms until a wait counts as failed
+
+/**
+ * summarizing matches what a container reports that summarizes. It does not come back
+ * when its connection is lost, but says so, and another is made.
+ */
+export const summarizing = /:Summar(izer|yManager):/;
 
 /** until waits for test to be true. */
 export async function until(what: string, test: () => unknown, patience = PATIENCE): Promise<void> {
@@ -60,6 +66,8 @@ export class Case {
   forgiven?: RegExp; // names of events that are no problem
 
   #relay?: Relay;
+  #summarizers: Line[] = []; // connections of containers that summarize
+  #closed = false;
 
   constructor(private server: Server, readonly variant: Variant) {}
 
@@ -127,9 +135,8 @@ export class Case {
     for (const { name, container } of this.editors) assert.equal(container.isDirty, false, `${name} is dirty`);
     this.ledger.check(await this.deltas());
     const [first, ...others] = this.editors;
-    for (const { name, container } of others) {
-      assert.deepEqual(quorum(container), quorum(first!.container), `members of the quorum as ${name} sees them`);
-    }
+    await until("all to have the same quorum", () =>
+      others.every(({ container }) => isDeepStrictEqual(quorum(container), quorum(first!.container))));
     this.close();
     await until("the writers to leave", async () => writers(await this.deltas()).length === 0);
     this.ledger.check(await this.deltas());
@@ -137,8 +144,15 @@ export class Case {
     this.#healthy();
   }
 
+  /**
+   * close closes the containers. One that summarizes for another may outlive it by
+   * minutes, if that is closed while it starts.
+   */
   close(): void {
+    this.forgiven = summarizing;
     for (const { container } of this.editors) container.dispose();
+    for (const { socket } of this.#summarizers) socket.terminate();
+    this.#closed = true;
   }
 
   /** end is for after close. */
@@ -198,7 +212,7 @@ export class Case {
       watch: {
         connecting: ({ details }) => {
           const { capabilities, type } = details;
-          const hooks: Hooks = capabilities.interactive && type !== "summarizer" ? faults : {};
+          const hooks: Hooks = capabilities.interactive && type !== "summarizer" ? faults : this.#summarizer();
           return {
             sending: hooks.sending?.bind(hooks),
             connected: hooks.connected?.bind(hooks),
@@ -226,6 +240,15 @@ export class Case {
       },
     };
     return { props, faults, requests };
+  }
+
+  #summarizer(): Hooks {
+    return {
+      connected: (line) => {
+        if (this.#closed) line.socket.terminate();
+        else this.#summarizers.push(line);
+      },
+    };
   }
 
   #add(editor: Editor): Editor {
