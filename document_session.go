@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// open reads where the log stands, and has those leave who have not before (document.md
-// section 9).
+// open reads where the log stands, has those leave who have not before (document.md
+// section 9), and refuses the summaries that nobody has answered.
 func (s *Session) open(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -19,22 +19,29 @@ func (s *Session) open(ctx context.Context) error {
 	s.seq.maxUnsummarized, s.seq.summarized = s.maxUnsummarized, head.Summaries[0].SequenceNumber
 	s.summaries, s.byID = head.Summaries, map[string]*participant{}
 	now := time.Now()
-	var leaves []SequencedMessage
+	unanswered, err := s.unanswered(ctx, head.Summaries[0].SequenceNumber)
+	if err != nil {
+		return err
+	}
+	var rest []SequencedMessage
 	for _, id := range head.Open {
 		if t, ok := s.seq.leave(id); ok {
-			leaves = append(leaves, systemMessage(t, typeLeave, leaveContents(id), now))
+			rest = append(rest, systemMessage(t, typeLeave, leaveContents(id), now))
 		}
 	}
-	if len(leaves) > 0 {
-		if err := s.log.Append(ctx, s.id, leaves); err != nil {
-			return fmt.Errorf("store leaves of earlier clients: %w", err)
+	for _, sn := range unanswered {
+		rest = append(rest, systemMessage(s.seq.answer(), typeSummaryNack, nackContents(sn, 500, interruptedText, 0), now))
+	}
+	if len(rest) > 0 {
+		if err := s.log.Append(ctx, s.id, rest); err != nil {
+			return fmt.Errorf("store what earlier clients are owed: %w", err)
 		}
 	}
-	s.recent.add(leaves, s.history)
+	s.recent.add(rest, s.history)
 	s.noteLocked()
-	s.count.ops.Add(float64(len(leaves)))
-	if s.op != nil && len(leaves) > 0 {
-		s.op(s.id.Tenant, s.id.Document, leaves)
+	s.count.ops.Add(float64(len(rest)))
+	if s.op != nil && len(rest) > 0 {
+		s.op(s.id.Tenant, s.id.Document, rest)
 	}
 	s.emptySince = now
 	s.planLocked(now)

@@ -139,6 +139,46 @@ func TestDocumentRestartLetsGhostsLeaveFirst(t *testing.T) { // 9
 	})
 }
 
+func TestDocumentRestartRefusesSummariesWithoutAnAnswer(t *testing.T) { // 10
+	synctest.Test(t, func(t *testing.T) {
+		log := realtime.NewMemoryLog()
+		asked := 0
+		s, d := docServer(t, realtime.DocumentLog(log), realtime.OnSummary(func(ctx context.Context, _ realtime.SummaryRequest) (string, error) {
+			if asked++; asked == 1 {
+				return "h1", nil
+			}
+			<-ctx.Done()
+			return "too late", nil
+		}))
+		a := openDoc(t, s)
+		a.connect(nil)
+		summarize := `{"type":"summarize","clientSequenceNumber":%d,"referenceSequenceNumber":1,"contents":{"handle":"h","head":"","message":"","parents":[]}}`
+		a.submit(fmt.Sprintf(summarize, 1))
+		wantSequence(t, a.wantOps(), "summarize 2/1")
+		a.wantReply("ok", map[string]any{"sequenceNumber": 2})
+		wantSequence(t, a.wantOps(), "summaryAck 3/1")
+		a.submit(fmt.Sprintf(summarize, 2), op(3, 3, `1`)) // the host does not decide
+		wantSequence(t, a.wantOps(), "summarize 4/1 op 5/3")
+		for range 2 { // the second time there is nothing left to refuse
+			session, err := d.Session(t.Context(), "acme", "doc1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = session.Do(func() { panic("boom") })
+			synctest.Wait()
+		}
+		if _, err := d.Session(t.Context(), "acme", "doc1"); err != nil {
+			t.Fatal(err)
+		}
+		all := stored(t, log)
+		wantSequence(t, all, "join 1/0 summarize 2/1 summaryAck 3/1 summarize 4/1 op 5/3 leave 6/6 summaryNack 7/7")
+		want := `{"summaryProposal":{"summarySequenceNumber":4},"code":500,"message":"The session ended before the summary was decided"}`
+		if got := all[6].Data; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
 func TestDocumentStoreThatFailsCountsNothing(t *testing.T) { // 5.4
 	synctest.Test(t, func(t *testing.T) {
 		log := &faultyLog{OpLog: realtime.NewMemoryLog()}

@@ -1,8 +1,11 @@
 package realtime
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -13,6 +16,39 @@ func (s *Session) summaryRequest(p *participant, op *proposal, m SequencedMessag
 	r.SequenceNumber, r.MinimumSequenceNumber = m.SequenceNumber, m.MinimumSequenceNumber
 	r.ReferenceSequenceNumber = m.ReferenceSequenceNumber
 	return r
+}
+
+// interruptedText is for summaries that a crash or a restart came between.
+const interruptedText = "The session ended before the summary was decided"
+
+// unanswered returns the numbers of the summarize ops after a number that have no
+// answer in the log. A client that comes to summarize waits minutes for each of them.
+func (s *Session) unanswered(ctx context.Context, after int64) (open []int64, err error) {
+	for {
+		page, err := s.log.Read(ctx, s.id, after, -1, 1000)
+		if err != nil {
+			return nil, fmt.Errorf("read log: %w", err)
+		}
+		if len(page) == 0 {
+			return open, nil
+		}
+		for _, m := range page {
+			switch m.Type {
+			case typeSummarize:
+				open = append(open, m.SequenceNumber)
+			case typeSummaryAck, typeSummaryNack:
+				var answer struct {
+					SummaryProposal struct{ SummarySequenceNumber int64 }
+				}
+				if err := m.unmarshalText(&answer); err != nil {
+					return nil, fmt.Errorf("%s message %d: %w", m.Type, m.SequenceNumber, err)
+				}
+				sn := answer.SummaryProposal.SummarySequenceNumber
+				open = slices.DeleteFunc(open, func(asked int64) bool { return asked == sn })
+			}
+		}
+		after = page[len(page)-1].SequenceNumber
+	}
 }
 
 // considerLocked has the host decide about a summary, without waiting for it.
@@ -54,6 +90,7 @@ func (s *Session) askHost(r SummaryRequest) (handle string, err, crash error) {
 
 // concludeLocked answers a summarize op with a message of the server's. An answer that
 // cannot be stored is lost: the client that summarizes waits for one, and tries again.
+// The next session refuses what this one owes.
 func (s *Session) concludeLocked(r SummaryRequest, handle string, err error) {
 	kind, contents := typeSummaryAck, ackContents(handle, r.SequenceNumber)
 	if err == nil && handle == "" {
