@@ -24,19 +24,19 @@ const { values: flags, positionals } = parseArgs({
     only: { type: "string" },
     tenant: { type: "string", default: "fluid:dev-tenant-secret-key" },
     control: { type: "string" },
-    seed: { type: "string", default: "1" },
-    runs: { type: "string", default: "1" },
+    seed: { type: "string" }, // with either, containers of all kinds are mixed, too
+    runs: { type: "string" },
   },
 });
 if (positionals.length !== 1) {
-  console.error("usage: node run.mjs BASE-URL [--only CHECK,…] [--tenant ID:SECRET] [--control URL]");
+  console.error("usage: node run.mjs BASE-URL [--only CHECK,…] [--tenant ID:SECRET] [--control URL] [--seed N] [--runs N]");
   process.exit(2);
 }
 const [id = "", secret = ""] = flags.tenant!.split(":");
 const server: Server = { base: new URL(positionals[0]!).origin, tenant: { id, secret }, control: flags.control };
 
 const only = flags.only?.split(",").map(Number);
-const seeded = mixed.checks(Number(flags.seed), Number(flags.runs));
+const seeded = flags.seed || flags.runs ? mixed.checks(Number(flags.seed ?? 1), Number(flags.runs ?? 1)) : [];
 const all = [editing.checks, recovery.checks, seeded, summaries.checks].flat().sort((a, b) => a.id - b.id);
 const chosen = all.filter(({ id, restarts }) => (only?.includes(id) ?? true) && (!restarts || flags.control));
 for (const id of only ?? []) {
