@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -257,11 +256,11 @@ func (p *phoenixMount) authenticate(h *handshake, token string, present bool) (*
 
 // ask has the host decide. A panic of its is an internal error.
 func (p *phoenixMount) ask(shake Handshake) (id *Identity, err error) {
-	ctx, cancel := context.WithTimeout(shake.Request.Context(), p.node.authTime)
-	defer cancel()
+	ctx := newDeadline(shake.Request.Context(), p.node.authTime)
+	defer ctx.end()
 	defer func() {
 		if v := recover(); v != nil {
-			p.node.log.Error("realtime: callback panicked", "in", "Connect", "error", v, "stack", string(debug.Stack()))
+			p.node.panicked("Connect", v)
 			id, err = nil, ReasonInternal
 		}
 	}()
