@@ -13,7 +13,8 @@ import (
 // default.
 //
 // Per topic, deliver is called for one event at a time, in the order of the
-// offsets where there are any.
+// offsets where there are any. What a broker cannot deliver any more it does not
+// pass over: deliver gets an event with a [Gap] in its place.
 type Broker interface {
 	// Publish orders e, keeps it by the rules of keep and has it delivered. It
 	// may block until the broker has it; after an error nothing was delivered.
@@ -28,6 +29,54 @@ type Broker interface {
 	// the oldest kept if that is later, and the newest position.
 	Read(ctx context.Context, topic string, keep Retention, after uint64, limit int) ([]*Event, Position, error)
 }
+
+// SharedBroker is a [Broker] that several nodes have in common. A server that is
+// given one is a node among others: it tells them what concerns all of them, and
+// hears whether they are there, in topics whose names begin with a zero byte. They
+// keep nothing, and no client can name them.
+//
+// A shared broker may also have the method Tickets() [TicketStore], and
+// Documents() [DocumentOrder]: the server then uses what these return unless an
+// option says otherwise.
+type SharedBroker interface {
+	Broker
+
+	// Watch has f called with the state as it is, and whenever it changes, one call
+	// at a time, until stop has returned. f does not block.
+	Watch(f func(BrokerStatus)) (stop func())
+}
+
+// BrokerStatus is how a shared broker stands.
+type BrokerStatus struct {
+	State BrokerState
+	Err   error // why it is not healthy, nil if it is
+}
+
+// BrokerState says what can be expected of a shared broker.
+type BrokerState uint8
+
+// The states of a broker.
+const (
+	BrokerHealthy  BrokerState = iota // everything works
+	BrokerDegraded                    // slow, or in part out of reach
+	BrokerDown                        // this node is cut off from the others
+)
+
+// String returns the state as metrics, logs and the health endpoint name it.
+func (s BrokerState) String() string {
+	switch s {
+	case BrokerHealthy:
+		return "healthy"
+	case BrokerDegraded:
+		return "degraded"
+	}
+	return "down"
+}
+
+// ErrBrokerDown is in the chain of what Publish returns while the broker cannot
+// give an event its place in the order. It is shown to a client whose handler
+// returns it.
+var ErrBrokerDown error = &Error{Code: "unavailable", Text: "The message cannot be stored at the moment", Retry: RetryBackoff}
 
 // memoryBroker is the broker of a single node. Publish calls deliver on the
 // publisher's goroutine.

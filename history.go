@@ -18,9 +18,22 @@ type Event struct {
 	Time   time.Time       // when it was published
 	Except string          // id of the connection that does not get it, "" for none
 
+	// Gap, if not nil, makes this no event but the news that events are missing
+	// right here. Offset and Epoch are then the position after which the stream
+	// goes on, and what is not named here is empty.
+	Gap *Gap
+
 	key    string // KeepLatest only
 	frames [maxCodecs]atomic.Pointer[frame]
 }
+
+// Gap is a hole in a topic's stream that cannot be filled.
+//
+// In a topic with history the events From to To are missing, if they are of the
+// epoch known until then; another epoch means that the stream began anew, and that
+// nobody knows what is missing. Without history From and To are 0: events may be
+// missing, any number of them.
+type Gap struct{ From, To uint64 }
 
 // Retention says how much of a topic's stream is kept. The zero value keeps
 // nothing: the topic has no positions and no recovery.
