@@ -20,6 +20,13 @@ func TestEveryNodeIsABroker(t *testing.T) {
 	})
 }
 
+func TestNodesShareTopics(t *testing.T) {
+	realtimetest.SharedBrokers(t, func() (a, b realtime.SharedBroker) {
+		c := realtimetest.NewCluster()
+		return c.Node(), c.Node()
+	})
+}
+
 var day = realtime.Retention{Size: 3, Age: 24 * time.Hour}
 
 // listen notes what a node gets of a topic: the names of events, and gaps.
