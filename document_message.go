@@ -134,6 +134,13 @@ func eachOp(batches []byte, f func(op []byte)) {
 // 5.4). data is for messages of the server, nil for none.
 func complete(m SequencedMessage, contents, data, metadata, compression []byte) SequencedMessage {
 	b := make([]byte, 0, 224+len(m.ClientID)+len(m.Type)+len(contents)+len(data)+len(data)/8+len(metadata)+len(compression))
+	b = appendMessageTail(appendMessageHead(b, &m), m.Type, contents, data, metadata, compression)
+	m.JSON = append(strconv.AppendInt(b, m.Timestamp, 10), '}')
+	return m
+}
+
+// appendMessageHead appends the text of a message up to its type.
+func appendMessageHead(b []byte, m *SequencedMessage) []byte {
 	b = append(b, `{"clientId":`...)
 	if m.ClientID == "" {
 		b = append(b, "null"...)
@@ -143,8 +150,13 @@ func complete(m SequencedMessage, contents, data, metadata, compression []byte) 
 	b = strconv.AppendInt(append(b, `,"sequenceNumber":`...), m.SequenceNumber, 10)
 	b = strconv.AppendInt(append(b, `,"minimumSequenceNumber":`...), m.MinimumSequenceNumber, 10)
 	b = strconv.AppendInt(append(b, `,"clientSequenceNumber":`...), m.ClientSequenceNumber, 10)
-	b = strconv.AppendInt(append(b, `,"referenceSequenceNumber":`...), m.ReferenceSequenceNumber, 10)
-	b = appendQuoted(append(b, `,"type":`...), m.Type)
+	return strconv.AppendInt(append(b, `,"referenceSequenceNumber":`...), m.ReferenceSequenceNumber, 10)
+}
+
+// appendMessageTail appends the text of a message from its type to before its
+// timestamp, which is the same wherever it gets its numbers.
+func appendMessageTail(b []byte, kind string, contents, data, metadata, compression []byte) []byte {
+	b = appendQuoted(append(b, `,"type":`...), kind)
 	if contents == nil {
 		contents = jsonNull
 	}
@@ -158,9 +170,7 @@ func complete(m SequencedMessage, contents, data, metadata, compression []byte) 
 	if compression != nil {
 		b = append(append(b, `,"compression":`...), compression...)
 	}
-	b = strconv.AppendInt(append(b, `,"timestamp":`...), m.Timestamp, 10)
-	m.JSON = append(b, '}')
-	return m
+	return append(b, `,"timestamp":`...)
 }
 
 // joinContents are the contents of a join message, leaveContents of a leave.

@@ -37,7 +37,7 @@ type DocumentStep struct {
 	Now    time.Time // zero: the time of the order's own clock
 	Client string    // StepJoin, StepLeave, StepOps, StepRefer, StepSignal
 
-	// StepJoin.
+	// StepJoin. No two have the same client, ever.
 	Writer    bool   // it gets a join message, and may submit; else it only is there
 	Summaries bool   // it may summarize
 	Object    []byte // its description
@@ -55,8 +55,9 @@ type DocumentStep struct {
 	// StepNoop: the noop of the server, if there is news in it.
 	Noop DocumentTail
 
-	// StepIdle: writers that were silent for Timeout have to leave. Of several calls
-	// within Period, by whatever nodes, the first does something.
+	// StepIdle: writers that were silent for Timeout have to leave, in the order of
+	// their ids. Of several calls within Period, by whatever nodes, the first does
+	// something.
 	Timeout, Period time.Duration
 
 	// StepAnswer: the answer to the summarize op Answers, unless it has one.
@@ -64,7 +65,8 @@ type DocumentStep struct {
 	Answer  DocumentTail
 	Ack     SummaryMark // zero for a refusal
 
-	// StepBury: the clients of Nodes leave, and their open summaries are refused.
+	// StepBury: the clients of Nodes leave, in the order of their coming, and then
+	// their open summaries are refused.
 	Nodes []string
 
 	// StepSignal: told to all nodes, in its place among the messages.
@@ -106,9 +108,10 @@ type DocumentOp struct {
 	Null     bool   // its contents is JSON's null
 	Flaw     string // what is wrong with the contents of a summarize, for its nack
 
-	// Of a summarize: the tail of the message that refuses it in the end if its node
-	// dies, in two parts between which its own number stands.
-	Refusal [2][]byte
+	// Of a summarize: the tail of the summaryNack that refuses it in the end if its
+	// node dies, in three parts between which its own number stands: in the contents,
+	// and in the data.
+	Refusal [3][]byte
 }
 
 // DocumentOutcome is what came of a step.
@@ -117,7 +120,7 @@ type DocumentOutcome struct {
 	MinimumSequenceNumber int64 // as it is now, which the newest message may not tell yet
 
 	Messages []SequencedMessage // numbered by this step
-	Absorbed bool               // an op or StepRefer changed what a noop of the server would tell
+	Absorbed bool               // after the last of them a noop was absorbed, or StepRefer accepted
 	Counts   bool               // StepRefer: it was accepted
 
 	// Refusal, if not nil, is why the op Refused of a submission got no number; those
@@ -152,10 +155,14 @@ type DocumentClient struct {
 	Object json.RawMessage
 }
 
-// DocumentNews is something that happened in a document.
+// DocumentNews is something that happened in a document. A step in which several
+// clients leave is told in several parts: one for each of them, in the order of their
+// leave messages, and then one for the rest.
 type DocumentNews struct {
 	Messages []SequencedMessage // of one step
 	Taken    bool               // this node took the step
+	Joined   string             // the client that came with it, a reader too; "" for none
+	Left     string             // the client that left with it
 	Signal   []byte             // as StepSignal gave it, or data of a signal of the server; nil for none
 	From     string             // Signal: the client it is from, "" for the server
 
