@@ -59,7 +59,7 @@ func (s *Server) Check() error {
 	return nil
 }
 
-// sum adds up the gauges that c collects.
+// sum adds up the gauges and counters that c collects.
 func sum(c prometheus.Collector) (total float64) {
 	r := prometheus.NewRegistry()
 	r.MustRegister(c)
@@ -69,7 +69,7 @@ func sum(c prometheus.Collector) (total float64) {
 	}
 	for _, f := range families {
 		for _, m := range f.Metric {
-			total += m.GetGauge().GetValue()
+			total += m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	return total
@@ -107,4 +107,23 @@ func Unpack(packed []byte) string {
 		return "no MessagePack: " + u.fault
 	}
 	return string(u.out)
+}
+
+// A server as one node of many, see cluster.
+
+func (s *Server) NodeID() string                                  { return s.node.cluster.id() }
+func (s *Server) OtherNodes() []string                            { return s.node.cluster.nodes() }
+func (s *Server) Alive(node string) (alive, known bool)           { return s.node.cluster.alive(node) }
+func (s *Server) OnNode(f func(node string, here bool))           { s.node.cluster.watch(f) }
+func (s *Server) OnReborn(f func())                               { s.node.cluster.reborn(f) }
+func (s *Server) OnMail(kind byte, f func(from string, b []byte)) { s.node.cluster.handle(kind, f) }
+func (s *Server) Mail(to string, kind byte, body []byte)          { s.node.cluster.send(to, kind, body) }
+func (s *Server) MailCounts() (sent, received, dropped, refused float64) {
+	m := s.node.metrics
+	return sum(m.nodeSent.(prometheus.Collector)), sum(m.nodeReceived.(prometheus.Collector)), sum(m.nodeDropped.(prometheus.Collector)), sum(m.nodeRefused.(prometheus.Collector))
+}
+
+// NodeMail returns the data of an event from another node with one message of a kind.
+func NodeMail(from string, kind byte, body []byte) []byte {
+	return appendMail(from, []memo{{kind, body}})
 }

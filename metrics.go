@@ -38,6 +38,8 @@ type metrics struct {
 	tokens        *prometheus.CounterVec // by source, outcome
 	brokerUp      prometheus.Gauge
 	brokerErrors  prometheus.Counter
+	nodes         prometheus.Gauge
+	nodeMessages  *prometheus.CounterVec // by outcome
 	connTime      prometheus.Histogram
 	sequenced     prometheus.Counter
 	nacks         *prometheus.CounterVec // by reason
@@ -45,6 +47,9 @@ type metrics struct {
 	docClients    prometheus.Gauge
 	crashes       prometheus.Counter
 	appends       prometheus.Histogram
+
+	// Those of nodeMessages.
+	nodeSent, nodeReceived, nodeDropped, nodeRefused counter
 
 	// Looked up once: a lookup by label costs more than the rest of a small
 	// message.
@@ -98,6 +103,8 @@ func newMetrics() *metrics {
 		tokens:        counters("tokens_total", "Tokens checked, by source and outcome.", "source", "outcome"),
 		brokerUp:      gauge("broker_up", "1 while the broker answers."),
 		brokerErrors:  count("broker_errors_total", "Broker calls that failed."),
+		nodes:         gauge("nodes", "Nodes that are there as this one knows it, itself included; 0 without a broker in common."),
+		nodeMessages:  counters("node_messages_total", "Messages between nodes: sent, received, dropped because the broker was down or too slow, refused because this version cannot read them.", "outcome"),
 		connTime:      histogram("connection_seconds", "Life time of connections.", lifeBuckets),
 		sequenced:     count("document_ops_total", "Messages of documents that got a number, those of the server included."),
 		nacks:         counters("document_nacks_total", "Submissions of ops that were refused, by reason.", "reason"),
@@ -109,6 +116,8 @@ func newMetrics() *metrics {
 		tokensOK:      map[string]counter{},
 		protocols:     map[string]*protocolCounters{},
 	}
+	m.nodeSent, m.nodeReceived = m.nodeMessages.WithLabelValues("sent"), m.nodeMessages.WithLabelValues("received")
+	m.nodeDropped, m.nodeRefused = m.nodeMessages.WithLabelValues("dropped"), m.nodeMessages.WithLabelValues("refused")
 	m.accepted = m.handshakes.WithLabelValues("accepted")
 	for _, row := range reasons {
 		m.closed[row.Reason] = m.closes.WithLabelValues(string(row.Reason))
@@ -175,7 +184,7 @@ func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.connections, m.handshakes, m.closes, m.messagesIn, m.bytesIn, m.invalid,
 		m.framesOut, m.bytesOut, m.writes, m.published, m.deliveries, m.drops, m.queueDepth, m.handlers,
 		m.handlerErrors, m.joins, m.recoveries, m.publishWrite, m.roundTrip, m.limited, m.topics, m.members, m.presences, m.notices,
-		m.asks, m.tokens, m.brokerUp, m.brokerErrors, m.connTime,
+		m.asks, m.tokens, m.brokerUp, m.brokerErrors, m.nodes, m.nodeMessages, m.connTime,
 		m.sequenced, m.nacks, m.sessions, m.docClients, m.crashes, m.appends}
 }
 

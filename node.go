@@ -47,6 +47,7 @@ type node struct {
 	limits  *limiter
 	seats   *seats[*Client]
 	asks    asks
+	cluster *cluster // nil when alone
 	crew    crew
 	base    time.Time
 

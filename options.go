@@ -21,6 +21,7 @@ type config struct {
 	limits     []RateLimit
 	registerer prometheus.Registerer
 	broker     Broker
+	nodeTTL    time.Duration
 	sources    TokenSource
 	cookie     string
 	tickets    int
@@ -47,6 +48,7 @@ func defaults() *config {
 			stall:        30 * time.Second,
 		},
 		given:   map[string]bool{},
+		nodeTTL: defaultNodeTTL,
 		sources: defaultTokenSources,
 		newest:  true,
 	}
@@ -398,6 +400,20 @@ func WithBroker(b Broker) Option {
 		}
 		c.broker = b
 		return c.once("WithBroker")
+	}
+}
+
+// WithNodeTTL sets after which silence the other nodes give a node up, with whoever
+// is connected to it; a node tells them three times as often that it is there. It
+// means this node, and should be the same for all. The default is 15 s, at least 1 s
+// is wanted. It has no effect without a [SharedBroker].
+func WithNodeTTL(ttl time.Duration) Option {
+	return func(c *config) error {
+		if ttl < minNodeTTL || ttl > maxNodeTTL {
+			return fmt.Errorf("WithNodeTTL(%v): want %v to %v", ttl, minNodeTTL, maxNodeTTL)
+		}
+		c.nodeTTL = ttl
+		return c.once("WithNodeTTL")
 	}
 }
 

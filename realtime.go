@@ -39,6 +39,10 @@ type Server struct {
 // New makes a server. It starts nothing: goroutines exist only while there are
 // connections. The error joins every mistake in the options. A server without an
 // authenticator is no mistake, but lets nobody in.
+//
+// With a [SharedBroker] it is a node among others from now on, until [Server.Shutdown]:
+// it has a goroutine and a timer. That the broker cannot be reached is no error: it is
+// tried again.
 func New(opts ...Option) (*Server, error) {
 	c := defaults()
 	var errs []error
@@ -86,6 +90,9 @@ func (c *config) build() (*Server, error) {
 	if c.broker == nil {
 		c.broker = newMemoryBroker()
 	}
+	if shared, ok := c.broker.(SharedBroker); ok {
+		n.cluster = newCluster(shared, c.nodeTTL, n.metrics, n.log, n.wheel)
+	}
 	n.asks.metrics = n.metrics
 	n.metrics.brokerUp.Set(1)
 	n.pool = newFlushPool(n.metrics, c.stall)
@@ -100,6 +107,7 @@ func (c *config) build() (*Server, error) {
 	}
 	s := &Server{node: n, registerer: c.registerer}
 	s.main = &Mount{node: n, gate: g, terms: &terms{channels: c.channels}, to: newSession, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
+	n.cluster.start()
 	return s, nil
 }
 
