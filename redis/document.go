@@ -102,6 +102,9 @@ func untold(err error) error {
 
 // Take implements [realtime.DocumentOrder].
 func (d *documents) Take(ctx context.Context, id realtime.DocumentID, step *realtime.DocumentStep) (*realtime.DocumentOutcome, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	args, err := stepArguments(step)
 	if err != nil {
 		return nil, err
@@ -162,6 +165,9 @@ func (d *documents) told(ctx context.Context, id realtime.DocumentID, r *stepRep
 // Attend implements [realtime.DocumentOrder].
 func (d *documents) Attend(ctx context.Context, id realtime.DocumentID, tell func(*realtime.DocumentNews)) (
 	*realtime.DocumentStanding, func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	a := d.at(id)
 	f := newFeed(d, a, tell)
 	unsubscribe, err := a.subscribe(ctx, a.channel, f.arrive, f.reset)

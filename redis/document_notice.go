@@ -163,7 +163,7 @@ func (r *itemReader) signal(from, data int64) bool {
 	author, ok1 := r.take(from)
 	signal, ok2 := r.take(data)
 	last.From, last.Signal = string(author), signal
-	return ok1 && ok2 && len(signal) > 0
+	return ok1 && ok2
 }
 
 // messages are all that the notice tells of, one after the other.
