@@ -1,0 +1,211 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-58bc6ac1/realtime"
+)
+
+// heartbeatLoop asks at every heartbeat, at once when there is a doubt, and often
+// while the server is out of reach, whether commands and messages get through, until
+// ctx ends. At every heartbeat it has all topics compared with the server, spread
+// over the time to the next.
+func (l *lane) heartbeatLoop(ctx context.Context) {
+	next := time.Now()
+	for pause := time.Duration(0); ctx.Err() == nil; {
+		if l.probe(ctx) == nil {
+			pause = 0
+		} else {
+			pause = min(max(2*pause, 50*time.Millisecond), time.Second)
+		}
+		if now := time.Now(); pause == 0 && !now.Before(next) {
+			next = now.Add(l.heartbeat*3/4 + time.Duration(rand.Int64N(int64(l.heartbeat/4)+1)))
+			l.checkAll()
+		}
+		l.rest(ctx, pause, next)
+	}
+}
+
+// rest waits for the next probe.
+func (l *lane) rest(ctx context.Context, pause time.Duration, next time.Time) {
+	if pause > 0 {
+		wait(ctx, pause)
+		return
+	}
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.health.suspect:
+	case <-ctx.Done():
+	}
+}
+
+var errDeaf = errors.New("what is published does not come back")
+
+// probe has the server write and publish something, and waits for the copy. A failure
+// of any kind but refused writes means that the server is out of reach.
+func (l *lane) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	command, err := l.publishCommand(ctx)
+	if err != nil {
+		l.health.setCommands(standing{realtime.BrokerDown, l.explain(err)})
+		return err
+	}
+	id := l.ids.next()
+	text := string(id[:])
+	came, kick := l.link.expect(text)
+	asked := time.Now()
+	err = probeScript.Exec(ctx, l.client, []string{l.key("probe", "")}, []string{l.link.ping, command, text}).Error()
+	if err = l.explain(err); err != nil {
+		l.unwell(err)
+		return err
+	}
+	l.health.answered(time.Since(asked), l.timeout/3)
+	if came != nil {
+		select {
+		case <-came:
+		case <-ctx.Done():
+			kick(errDeaf)
+		}
+	}
+	return nil
+}
+
+func (l *lane) unwell(err error) {
+	state := realtime.BrokerDown
+	if severity(err) == partial {
+		state = realtime.BrokerDegraded
+	}
+	l.health.setCommands(standing{state, err})
+}
+
+// check has a topic compared with the server soon.
+func (l *lane) check(t *topic) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.topics[t.key] == t {
+		l.checks[t] = true
+	}
+	select {
+	case l.due <- struct{}{}:
+	default:
+	}
+}
+
+// checkAll has all topics with history compared.
+func (l *lane) checkAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.topics {
+		if t.history != nil {
+			l.checks[t] = true
+		}
+	}
+	select {
+	case l.due <- struct{}{}:
+	default:
+	}
+}
+
+// checkBatch is how many topics are asked for in one go.
+const checkBatch = 128
+
+// checkLoop compares topics with the server until ctx ends. What it cannot ask for
+// it asks again once the server is back.
+func (l *lane) checkLoop(ctx context.Context) {
+	for {
+		select {
+		case <-l.due:
+		case <-ctx.Done():
+			return
+		}
+		for topics := l.takeChecks(); len(topics) > 0 && ctx.Err() == nil; topics = l.takeChecks() {
+			if l.compare(ctx, topics) != nil {
+				l.checkAgain(topics)
+				wait(ctx, 100*time.Millisecond)
+			}
+		}
+	}
+}
+
+func (l *lane) takeChecks() []*topic {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var topics []*topic
+	for t := range l.checks {
+		delete(l.checks, t)
+		topics = append(topics, t)
+		if len(topics) == checkBatch {
+			break
+		}
+	}
+	return topics
+}
+
+func (l *lane) checkAgain(topics []*topic) {
+	for _, t := range topics {
+		l.check(t)
+	}
+}
+
+// compare asks how the streams of some topics stand, all at once, and looks closer at
+// those that differ.
+func (l *lane) compare(ctx context.Context, topics []*topic) error {
+	if err := l.health.refuses(); err != nil {
+		return err
+	}
+	marks := make([]mark, len(topics))
+	calls := make([]rueidis.LuaExec, len(topics))
+	for i, t := range topics {
+		t.mu.Lock()
+		marks[i] = t.history.mark()
+		t.mu.Unlock()
+		calls[i] = rueidis.LuaExec{Keys: l.streamKeys(t.name), Args: t.checkArgs()}
+	}
+	answers, err := l.askAll(ctx, calls)
+	if err != nil {
+		return err
+	}
+	for i, t := range topics {
+		if err = t.settle(ctx, marks[i], answers[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askAll runs the check for several topics in one go.
+func (l *lane) askAll(ctx context.Context, calls []rueidis.LuaExec) ([]rueidis.RedisResult, error) {
+	bound, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	answers := checkScript.ExecMulti(bound, l.client, calls...)
+	for _, a := range answers {
+		if err := a.Error(); err != nil {
+			return nil, l.failed("compare topics", err)
+		}
+	}
+	return answers, nil
+}
+
+// settle looks closer if the server does not agree.
+func (t *topic) settle(ctx context.Context, at mark, result rueidis.RedisResult) error {
+	m, err := result.ToMessage()
+	if err != nil {
+		return err
+	}
+	r, err := parseAnswer(m, 0)
+	if err != nil || t.compare(at, r) {
+		return err
+	}
+	if err := t.look(ctx); err != nil && err != errGone {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,410 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-58bc6ac1/realtime"
+)
+
+// link is a lane's connection for what is published: one, for all its channels.
+type link struct {
+	// Set by newLink, never changed.
+	lane *lane
+	ping string        // this node's own channel, by which it sees that the link works
+	wake chan struct{} // there are changed channels
+
+	mu       sync.Mutex // guards the following
+	channels map[string]*channel
+	changed  []*channel // of which the server has not been told
+	session  *session   // nil while there is no connection
+	echo     string     // the last that came on ping
+	echoed   chan struct{}
+}
+
+// channel is one channel that this node listens to, or did a moment ago.
+type channel struct {
+	name      string
+	listeners []*listener   // replaced as a whole
+	asked     bool          // the server was last told to subscribe
+	answers   int           // that are still to come
+	standing  chan struct{} // closed while the subscription stands
+	stands    bool
+}
+
+// listener is one who has subscribed to a channel.
+type listener struct {
+	onMessage func(string)
+	onReset   func()
+	stood     bool // guarded by the link
+}
+
+// session is the time of one connection.
+type session struct {
+	conn    rueidis.DedicatedClient
+	sharded bool
+	kicked  chan error    // why it has to end
+	lost    chan struct{} // closed when it has ended
+}
+
+func newLink(l *lane) *link {
+	return &link{lane: l, ping: l.key("ping", l.ids.node()), wake: make(chan struct{}, 1), channels: map[string]*channel{}}
+}
+
+// subscribe is that of the lane.
+func (k *link) subscribe(ctx context.Context, name string, onMessage func(string), onReset func()) (func(), error) {
+	doing := "subscribe to " + name
+	if err := k.lane.health.cutOff(); err != nil {
+		return nil, unavailable(doing, err)
+	}
+	one := &listener{onMessage: onMessage, onReset: onReset}
+	c := k.add(name, one)
+	stop := sync.OnceFunc(func() { k.remove(c, one) })
+	late := time.NewTimer(k.lane.timeout)
+	defer late.Stop()
+	for {
+		stands := k.wait(c, one)
+		if stands == nil {
+			return stop, nil
+		}
+		select {
+		case <-stands:
+		case <-ctx.Done():
+			stop()
+			return nil, unavailable(doing, ctx.Err())
+		case <-late.C:
+			stop()
+			return nil, unavailable(doing, errors.Join(errTimeout, k.lane.health.status().Err))
+		}
+	}
+}
+
+func (k *link) add(name string, one *listener) *channel {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.channels[name]
+	if c == nil {
+		c = &channel{name: name, standing: make(chan struct{})}
+		k.channels[name] = c
+	}
+	one.stood = c.stands
+	c.listeners = append(c.listeners[:len(c.listeners):len(c.listeners)], one)
+	k.changedLocked(c)
+	return c
+}
+
+// wait returns nil if one's subscription stands, else what is closed when it does.
+func (k *link) wait(c *channel, one *listener) <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if one.stood {
+		return nil
+	}
+	return c.standing
+}
+
+func (k *link) remove(c *channel, one *listener) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var rest []*listener
+	for _, other := range c.listeners {
+		if other != one {
+			rest = append(rest, other)
+		}
+	}
+	c.listeners = rest
+	k.changedLocked(c)
+}
+
+// changedLocked has the server told what c needs, if it needs something else than
+// before. Who comes and goes meanwhile costs nothing.
+func (k *link) changedLocked(c *channel) {
+	if k.session == nil {
+		if len(c.listeners) == 0 {
+			delete(k.channels, c.name)
+		}
+		return
+	}
+	k.changed = append(k.changed, c)
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// batch is how many channels one command names.
+const batch = 512
+
+// take returns the channels that the server is to be told of: to begin, and to end.
+func (k *link) take() (begin, end []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for len(k.changed) > 0 && len(begin) < batch && len(end) < batch {
+		c := k.changed[0]
+		k.changed = k.changed[1:]
+		wanted := len(c.listeners) > 0
+		switch {
+		case wanted == c.asked:
+			if !wanted && c.answers == 0 && k.channels[c.name] == c {
+				delete(k.channels, c.name) // came and went before it was told
+			}
+			continue
+		case wanted:
+			begin = append(begin, c.name)
+		default:
+			end = append(end, c.name)
+			c.lose()
+		}
+		c.asked = wanted
+		c.answers++
+	}
+	return begin, end
+}
+
+// lose notes that the subscription does not stand any more.
+func (c *channel) lose() {
+	if c.stands {
+		c.stands, c.standing = false, make(chan struct{})
+	}
+}
+
+// loop keeps a connection until ctx ends.
+func (k *link) loop(ctx context.Context) {
+	for pause := time.Duration(0); ctx.Err() == nil; {
+		stood, err := k.connect(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		state := realtime.BrokerDown
+		if stood {
+			state, pause = realtime.BrokerDegraded, 0 // at once, once
+		} else {
+			pause = min(max(2*pause, 50*time.Millisecond), time.Second)
+		}
+		k.lane.health.setArrivals(standing{state, fmt.Errorf("the connection for messages: %w", err)})
+		k.lane.health.doubt()
+		wait(ctx, time.Duration(rand.Int64N(int64(pause)+1)))
+	}
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// connect makes a connection and uses it until it ends. stood tells whether all
+// subscriptions have stood.
+func (k *link) connect(ctx context.Context) (stood bool, err error) {
+	asking, cancel := context.WithTimeout(ctx, k.lane.timeout)
+	sharded, err := k.lane.usesShards(asking)
+	cancel()
+	if err != nil {
+		return false, k.lane.explain(err)
+	}
+	s := &session{sharded: sharded, kicked: make(chan error, 1), lost: make(chan struct{})}
+	var cleanup func()
+	s.conn, cleanup = k.lane.client.Dedicate()
+	defer cleanup()
+	ended := s.conn.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage:      func(m rueidis.PubSubMessage) { k.message(s, m) },
+		OnSubscription: func(m rueidis.PubSubSubscription) { k.confirm(s, m) },
+	})
+	defer s.conn.Close()
+	k.begin(s)
+	defer k.end(s)
+	return k.use(ctx, s, ended)
+}
+
+// begin has all channels subscribed to again. The node's own comes last: once it
+// stands, they all do.
+func (k *link) begin(s *session) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.session, k.changed, k.echoed = s, nil, nil
+	for _, c := range k.channels {
+		k.changed = append(k.changed, c)
+	}
+	own := &channel{name: k.ping, standing: make(chan struct{}), listeners: []*listener{{onMessage: k.pong, onReset: func() {}}}}
+	k.channels[k.ping] = own
+	k.changed = append(k.changed, own)
+}
+
+func (k *link) end(s *session) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.session, k.changed = nil, nil
+	delete(k.channels, k.ping)
+	for name, c := range k.channels {
+		c.lose()
+		c.asked, c.answers = false, 0
+		if len(c.listeners) == 0 {
+			delete(k.channels, name)
+		}
+	}
+	close(s.lost)
+}
+
+// use tells the server what is wanted until the connection ends, and why it did.
+func (k *link) use(ctx context.Context, s *session, ended <-chan error) (stood bool, err error) {
+	stands := k.standing(k.ping)
+	for {
+		for more := true; more; {
+			if more, err = k.tell(ctx, s); err != nil {
+				return stood, k.lane.explain(err)
+			}
+		}
+		select {
+		case <-stands:
+			stood, stands = true, nil
+			k.lane.health.setArrivals(standing{})
+		case <-k.wake:
+		case err = <-s.kicked:
+			return stood, err
+		case err = <-ended:
+			return stood, errors.Join(errLost, err)
+		case <-ctx.Done():
+			return stood, ctx.Err()
+		}
+	}
+}
+
+var errLost = errors.New("the connection is lost")
+
+func (k *link) standing(name string) <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.channels[name].standing
+}
+
+// tell sends one batch and reports whether there was one.
+func (k *link) tell(ctx context.Context, s *session) (more bool, err error) {
+	begin, end := k.take()
+	ctx, cancel := context.WithTimeout(ctx, k.lane.timeout)
+	defer cancel()
+	b := s.conn.B()
+	if len(end) > 0 {
+		c := b.Unsubscribe().Channel(end...).Build()
+		if s.sharded {
+			c = b.Sunsubscribe().Channel(end...).Build()
+		}
+		if err := s.conn.Do(ctx, c).Error(); err != nil {
+			return false, err
+		}
+	}
+	if len(begin) > 0 {
+		c := b.Subscribe().Channel(begin...).Build()
+		if s.sharded {
+			c = b.Ssubscribe().Channel(begin...).Build()
+		}
+		if err := s.conn.Do(ctx, c).Error(); err != nil {
+			return false, err
+		}
+	}
+	return len(begin)+len(end) > 0, nil
+}
+
+// confirm is called with the server's answers, by the goroutine that reads the
+// connection: whatever the listeners are told here comes before later messages.
+func (k *link) confirm(s *session, m rueidis.PubSubSubscription) {
+	k.mu.Lock()
+	c := k.channels[m.Channel]
+	if c == nil || k.session != s {
+		k.mu.Unlock()
+		return
+	}
+	if c.answers == 0 { // nobody asked: a Cluster has moved the slot
+		k.mu.Unlock()
+		s.kick(errMoved)
+		return
+	}
+	c.answers--
+	again := k.confirmedLocked(c)
+	k.mu.Unlock()
+	for _, one := range again {
+		one.onReset()
+	}
+}
+
+var errMoved = errors.New("the cluster has moved the slot")
+
+// confirmedLocked returns those who have had the subscription before.
+func (k *link) confirmedLocked(c *channel) (again []*listener) {
+	switch {
+	case c.answers > 0 || c.stands:
+	case c.asked:
+		for _, one := range c.listeners {
+			if one.stood {
+				again = append(again, one)
+			}
+			one.stood = true
+		}
+		c.stands = true
+		close(c.standing)
+	case len(c.listeners) == 0:
+		delete(k.channels, c.name)
+	}
+	return again
+}
+
+func (k *link) message(s *session, m rueidis.PubSubMessage) {
+	k.mu.Lock()
+	var listeners []*listener
+	if c := k.channels[m.Channel]; c != nil && k.session == s {
+		listeners = c.listeners
+	}
+	k.mu.Unlock()
+	for _, one := range listeners {
+		one.onMessage(m.Message)
+	}
+}
+
+func (s *session) kick(err error) {
+	select {
+	case s.kicked <- err:
+	default:
+	}
+}
+
+// present returns what is closed when the present connection is lost, nil if there is
+// none.
+func (k *link) present() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.session == nil {
+		return nil
+	}
+	return k.session.lost
+}
+
+// expect returns what is closed when text has come on the node's own channel, and
+// what ends the connection if it has not; nil without a connection that stands.
+func (k *link) expect(text string) (came <-chan struct{}, kick func(error)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if own := k.channels[k.ping]; k.session == nil || own == nil || !own.stands {
+		return nil, nil
+	}
+	k.echo, k.echoed = text, make(chan struct{})
+	return k.echoed, k.session.kick
+}
+
+// pong is called with what comes on the node's own channel.
+func (k *link) pong(text string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.echoed != nil && text == k.echo {
+		close(k.echoed)
+		k.echoed = nil
+	}
+}
