@@ -153,7 +153,10 @@ func (b *Broker) Publish(ctx context.Context, e *realtime.Event, keep realtime.R
 // copy has come.
 func (l *lane) publishKept(ctx context.Context, t *topic, e *realtime.Event, id publishID, text string, keep realtime.Retention) error {
 	if t == nil {
-		_, _, err := l.append(ctx, e.Topic, text, keep, strconv.Itoa(keep.Size))
+		epoch, offset, err := l.append(ctx, e.Topic, text, keep, strconv.Itoa(keep.Size))
+		if err == nil {
+			e.Epoch, e.Offset = epoch, offset
+		}
 		return err
 	}
 	t.announce(id, e)

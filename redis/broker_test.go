@@ -1,9 +1,7 @@
 package redis_test
 
 import (
-	"net"
-	"os"
-	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,44 +10,23 @@ import (
 	"github.com/seed-58bc6ac1/realtime"
 	"github.com/seed-58bc6ac1/realtime/realtimetest"
 	"github.com/seed-58bc6ac1/realtime/redis"
+	"github.com/seed-58bc6ac1/realtime/redis/redistest"
 )
 
-// startRedis starts a server on a free port and returns its address.
-func startRedis(t testing.TB, args ...string) string {
+// open returns a broker that ends with the test.
+func open(t testing.TB, url string, opts ...redis.Option) *redis.Broker {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	b, err := redis.Open(url, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(path, append([]string{"--port", port, "--save", "", "--dir", t.TempDir()}, args...)...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return addr
-		}
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("redis-server does not listen")
-		}
-	}
+	t.Cleanup(b.Close)
+	return b
 }
 
-func newClient(t testing.TB, addr string) rueidis.Client {
+func newClient(t testing.TB, addrs ...string) rueidis.Client {
 	t.Helper()
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}})
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: addrs, DisableCache: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,11 +34,53 @@ func newClient(t testing.TB, addr string) rueidis.Client {
 	return c
 }
 
-func TestBroker(t *testing.T) {
-	client := newClient(t, startRedis(t))
-	realtimetest.Broker(t, func() realtime.Broker {
-		b := redis.New(client)
+// suites runs both suites with brokers from open.
+func suites(t *testing.T, open func() *redis.Broker) {
+	t.Run("alone", func(t *testing.T) {
+		realtimetest.Broker(t, func() realtime.Broker { return open() })
+	})
+	t.Run("two", func(t *testing.T) {
+		realtimetest.SharedBrokers(t, func() (a, b realtime.SharedBroker) { return open(), open() })
+	})
+}
+
+func TestBrokerOfOneServer(t *testing.T) {
+	s := redistest.Start(t)
+	suites(t, func() *redis.Broker { return open(t, s.URL()) })
+}
+
+func TestBrokerOfAnotherClient(t *testing.T) {
+	client := newClient(t, redistest.Start(t).Addr)
+	suites(t, func() *redis.Broker {
+		b := redis.New(client, redis.Partitions(3), redis.Prefix("other:"), redis.InFlight(2))
 		t.Cleanup(b.Close)
 		return b
 	})
+}
+
+func TestBrokerOfSeveralServers(t *testing.T) {
+	first, second := newClient(t, redistest.Start(t).Addr), newClient(t, redistest.Start(t).Addr)
+	suites(t, func() *redis.Broker {
+		b := redis.New(first, redis.Shards(second), redis.Heartbeat(time.Second))
+		t.Cleanup(b.Close)
+		return b
+	})
+}
+
+func TestBrokerOfACluster(t *testing.T) {
+	c := redistest.StartCluster(t)
+	addrs := c.Addrs()
+	suites(t, func() *redis.Broker {
+		return open(t, "redis://"+addrs[0]+"?addr="+strings.Join(addrs[1:], "&addr="))
+	})
+}
+
+func TestBrokerWithSentinel(t *testing.T) {
+	s := redistest.StartSentinel(t)
+	suites(t, func() *redis.Broker { return open(t, sentinelURL(s)) })
+}
+
+func sentinelURL(s *redistest.Sentinel) string {
+	addrs := s.Addrs()
+	return "redis://" + addrs[0] + "?master_set=" + s.Name + "&addr=" + strings.Join(addrs[1:], "&addr=")
 }
