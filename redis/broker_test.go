@@ -45,11 +45,13 @@ func suites(t *testing.T, open func() *redis.Broker) {
 }
 
 func TestBrokerOfOneServer(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	suites(t, func() *redis.Broker { return open(t, s.URL()) })
 }
 
 func TestBrokerOfAnotherClient(t *testing.T) {
+	t.Parallel()
 	client := newClient(t, redistest.Start(t).Addr)
 	suites(t, func() *redis.Broker {
 		b := redis.New(client, redis.Partitions(3), redis.Prefix("other:"), redis.InFlight(2))
@@ -59,6 +61,7 @@ func TestBrokerOfAnotherClient(t *testing.T) {
 }
 
 func TestBrokerOfSeveralServers(t *testing.T) {
+	t.Parallel()
 	first, second := newClient(t, redistest.Start(t).Addr), newClient(t, redistest.Start(t).Addr)
 	suites(t, func() *redis.Broker {
 		b := redis.New(first, redis.Shards(second), redis.Heartbeat(time.Second))
@@ -68,6 +71,7 @@ func TestBrokerOfSeveralServers(t *testing.T) {
 }
 
 func TestBrokerOfACluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	addrs := c.Addrs()
 	suites(t, func() *redis.Broker {
@@ -76,6 +80,7 @@ func TestBrokerOfACluster(t *testing.T) {
 }
 
 func TestBrokerWithSentinel(t *testing.T) {
+	t.Parallel()
 	s := redistest.StartSentinel(t)
 	suites(t, func() *redis.Broker { return open(t, sentinelURL(s)) })
 }

@@ -1,16 +1,17 @@
 -- Numbers, stores and publishes one event.
--- ARGV: body, size ('' = as stored), age in ms (0 = any), ms to remember the position,
--- channel, command, epoch if there is none. Returns epoch and offset; '' and 0 if the
--- topic has no history.
+-- ARGV: body, size ('?10' = as stored, or else 10; '?' = as stored, or not at all), age in
+-- ms (0 = any), ms to remember the position, channel, command, epoch if there is none.
+-- Returns epoch and offset; '' and 0 if the topic has no history.
 local m = redis.call('HMGET', KEYS[1], 'e', 'o', 'k')
 local size, age = ARGV[2], ARGV[3]
-if m[3] then
-  if size == '' then
+if string.sub(size, 1, 1) == '?' then
+  size = string.sub(size, 2)
+  if m[3] then
     size, age = string.match(m[3], '^(%d+) (%d+)$')
+  elseif size == '' then
+    redis.call(ARGV[6], ARGV[5], 'p' .. ARGV[1])
+    return {'', '0'}
   end
-elseif size == '' then
-  redis.call(ARGV[6], ARGV[5], 'p' .. ARGV[1])
-  return {'', '0'}
 end
 local epoch = m[1]
 if not epoch then

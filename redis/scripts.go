@@ -76,8 +76,9 @@ func (l *lane) publishCommand(ctx context.Context) (string, error) {
 	return "PUBLISH", nil
 }
 
-// append has the script number, store and publish what a body says. Without a size
-// the topic's stored retention holds; the offset is 0 if it has none.
+// append has the script number, store and publish what a body says. size is that of
+// keep; with a ? before it, a retention that is stored goes before this one, and no
+// number means that nothing is kept unless there is one: the offset is 0 then.
 func (l *lane) append(ctx context.Context, topic, body string, keep realtime.Retention, size string) (epoch string, offset uint64, err error) {
 	command, err := l.publishCommand(ctx)
 	if err != nil {
