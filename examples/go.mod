@@ -19,6 +19,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
+	github.com/seed-58bc6ac1/realtime/redis v0.0.0
 	golang.org/x/sys v0.48.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
@@ -26,3 +27,5 @@ require (
 replace github.com/seed-58bc6ac1/realtime => ../
 
 replace github.com/seed-58bc6ac1/realtime/boltlog => ../boltlog
+
+replace github.com/seed-58bc6ac1/realtime/redis => ../redis
