@@ -83,3 +83,10 @@ func (d *deadline) Value(key any) any {
 	}
 	return d.Context.Value(key)
 }
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -390,7 +390,11 @@ func appendJoinedFields(dst []byte, m *outbound) []byte {
 
 func appendGapFields(dst []byte, g *gap) []byte {
 	dst = append(dst, `"dropped":`...)
-	dst = strconv.AppendUint(dst, g.dropped, 10)
+	if g.unknown {
+		dst = append(dst, "null"...)
+	} else {
+		dst = strconv.AppendUint(dst, g.dropped, 10)
+	}
 	dst = append(dst, `,"policy":`...)
 	dst = appendQuoted(dst, g.policy)
 	if g.from != 0 {
@@ -400,6 +404,12 @@ func appendGapFields(dst []byte, g *gap) []byte {
 	if g.to != 0 {
 		dst = append(dst, `,"to":`...)
 		dst = strconv.AppendUint(dst, g.to, 10)
+	}
+	if g.epoch != "" {
+		dst = append(dst, `,"epoch":`...)
+		dst = appendQuoted(dst, g.epoch)
+		dst = append(dst, `,"offset":`...)
+		dst = strconv.AppendUint(dst, g.offset, 10)
 	}
 	return dst
 }

@@ -277,6 +277,10 @@ var outbounds = []struct {
 		`{"channel":"a","type":"gap","data":{"dropped":12,"policy":"drop_oldest"}}`, `{"type":"gap","dropped":12,"policy":"drop_oldest"}`},
 	{"gap in a history", outbound{kind: kindGap, topic: "a", gap: &gap{dropped: 3, policy: "catch_up", from: 5, to: 7}},
 		`{"channel":"a","type":"gap","data":{"dropped":3,"policy":"catch_up","from":5,"to":7}}`, `{"type":"gap","dropped":3,"policy":"catch_up","from":5,"to":7}`},
+	{"gap of a broker", outbound{kind: kindGap, topic: "a", gap: &gap{policy: "broker", unknown: true}},
+		`{"channel":"a","type":"gap","data":{"dropped":null,"policy":"broker"}}`, `{"type":"gap","dropped":null,"policy":"broker"}`},
+	{"gap of a new epoch", outbound{kind: kindGap, topic: "a", gap: &gap{policy: "reload", unknown: true, epoch: "e", offset: 0}},
+		`{"channel":"a","type":"gap","data":{"dropped":null,"policy":"reload","epoch":"e","offset":0}}`, `{"type":"gap","dropped":null,"policy":"reload","epoch":"e","offset":0}`},
 	{"closing with backoff", outbound{kind: kindClosing, closing: &closing{4004, ReasonRateLimited, "t", RetryBackoff, 2000, 8000}},
 		`{"channel":"global","type":"closing","data":{"code":4004,"reason":"rate_limited","error":"t","retry":"backoff","min_delay_ms":2000,"jitter_ms":8000}}`,
 		`{"type":"closing","code":4004,"reason":"rate_limited","error":"t","retry":"backoff","min_delay_ms":2000,"jitter_ms":8000}`},
@@ -490,7 +494,7 @@ func FuzzEncode(f *testing.F) {
 				kind: k, topic: topic, event: event, ref: ref, data: rawJSON(data), offset: number, ask: ref,
 				err:     &Error{Code: event, Text: topic, Retry: Retry(ref), RetryAfter: time.Duration(span)},
 				joined:  &joined{&Position{topic, number}, Recovery(event)},
-				gap:     &gap{number, event, number, number / 2},
+				gap:     &gap{dropped: number, policy: event, from: number, to: number / 2, unknown: span < 0, epoch: topic, offset: number},
 				closing: &closing{int(span), Reason(topic), event, Retry(ref), span, -span},
 			}
 			for _, c := range []codec{envelopeCodec{}, flatCodec{}} {

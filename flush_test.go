@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,6 +27,8 @@ func (l *looseLink) disconnect(r Reason, _ *Error, _ error) {
 	defer l.mu.Unlock()
 	l.ended = append(l.ended, r)
 }
+
+func (*looseLink) context() context.Context { return context.Background() }
 
 func (l *looseLink) reasons() []Reason {
 	l.mu.Lock()

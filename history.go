@@ -13,6 +13,7 @@ type Event struct {
 	Name   string
 	Data   json.RawMessage // valid JSON
 	Binary bool            // Data is the base64 string of bytes: a [Binary] was published
+	keyed  bool            // key is set
 	Offset uint64          // set by the broker of a topic with history, else 0
 	Epoch  string          // the same
 	Time   time.Time       // when it was published

@@ -114,9 +114,7 @@ func (h *hub) publish(ctx context.Context, e *Event) error {
 	if p == nil {
 		return fmt.Errorf("%w: %q", ErrUnknownTopic, e.Topic)
 	}
-	if p.policy.key != nil {
-		e.key = p.policy.key(e.Name, e.Data)
-	}
+	e.setKey(p.policy)
 	e.Time = time.Now()
 	p.count.published.Add(1)
 	if err := h.broker.Publish(ctx, e, p.keep); err != nil {
@@ -211,7 +209,8 @@ func (h *hub) open(ctx context.Context, t *topic) {
 	}
 	t.stop = stop
 	t.mu.Lock()
-	if from != nil && t.last.Offset <= from.Offset {
+	// An event, or the news of another epoch, may have been faster.
+	if from != nil && (t.last.Epoch == "" || t.last.Epoch == from.Epoch && t.last.Offset < from.Offset) {
 		t.last = *from
 	}
 	t.mu.Unlock()
@@ -226,11 +225,7 @@ func (h *hub) subscribe(ctx context.Context, t *topic) (*Position, func(), error
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), subscribeTime)
 		defer cancel()
 	}
-	deliver := t.deliver
-	if t.pattern.intercepts != nil {
-		deliver = t.present
-	}
-	return h.broker.Subscribe(ctx, t.name, t.pattern.keep, deliver)
+	return h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.receive)
 }
 
 // release drops a reference; the last one ends the topic.

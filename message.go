@@ -184,11 +184,44 @@ const (
 )
 
 // gap marks missing events in a member's stream. from and to are the first and
-// last missing offsets, 0 when the topic keeps no history.
+// last missing offsets, 0 when the topic keeps no history. With an epoch nothing is
+// known of what is missing: the stream began anew, and goes on after offset.
 type gap struct {
 	dropped  uint64
-	policy   string
+	policy   string // a policy's name, gapBroker or gapReload
 	from, to uint64
+	unknown  bool // nobody knows how many
+	epoch    string
+	offset   uint64
+}
+
+// What a gap names in place of the policy that has dropped events.
+const (
+	gapBroker = "broker" // this node was cut off from the others
+	gapReload = "reload" // the stream began anew
+)
+
+// add counts more missing events, which follow g. A gap is one run of the stream:
+// all that was meant for the member between from and to is missing.
+func (g *gap) add(dropped, from, to uint64) {
+	if g.epoch != "" {
+		g.offset = max(g.offset, to) // who reloads after it has those, too
+		return
+	}
+	g.dropped += dropped
+	g.from, g.to = min(g.from, from), max(g.to, to)
+}
+
+// join makes g one with the gap that follows it.
+func (g *gap) join(next *gap) {
+	if next.epoch != "" {
+		*g = *next
+		return
+	}
+	g.add(next.dropped, next.from, next.to)
+	if g.epoch == "" && next.policy == gapBroker {
+		g.policy, g.unknown = gapBroker, g.unknown || next.unknown
+	}
 }
 
 // closing is the explained close that precedes the close frame. The delays are

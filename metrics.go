@@ -91,7 +91,7 @@ func newMetrics() *metrics {
 		handlers:      histograms("handler_seconds", "Time in handlers.", slowBuckets, "pattern", "event"),
 		handlerErrors: counters("handler_errors_total", "Handler calls that failed; a panic has code panic.", "pattern", "event", "code"),
 		joins:         counters("joins_total", "Joins by outcome: ok, or the code of the refusal.", "pattern", "outcome"),
-		recoveries:    counters("recoveries_total", "Joins by recovery outcome, and gaps told to members that fell behind the history.", "outcome"),
+		recoveries:    counters("recoveries_total", "Joins by recovery outcome, and members told of events that the history or the broker has lost: gap, reload.", "outcome"),
 		publishWrite:  histogram("publish_write_seconds", "Time from publish to the socket's write (sampled).", fastBuckets),
 		roundTrip:     histogram("round_trip_seconds", "Round trip of heartbeat pings.", slowBuckets),
 		limited:       counters("rate_limited_total", "Messages and handshakes over a limit, by limit and what was done: soft, close, refuse, warn.", "scope", "action"),

@@ -217,13 +217,6 @@ func (n *node) lingerUntil(now time.Time) time.Time {
 	return until
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 // retryAfter is in how many seconds a drained server's clients should come back.
 func (n *node) retryAfter() int { return 1 + int(n.window.Load()/1000) }
 

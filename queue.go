@@ -152,6 +152,28 @@ func (q *queue) push(f *frame) pushed {
 	return q.wakeLocked()
 }
 
+// pushGap queues the news that events of a stream are missing, which no policy
+// takes out again. It has as much room as what belongs to no topic.
+func (q *queue) pushGap(s *stream, g *gap) pushed {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ending {
+		return pushClosed
+	}
+	if last := q.lastGapLocked(s); last != nil {
+		last.join(g)
+		return q.wakeLocked()
+	}
+	switch n := len(q.items); {
+	case n >= q.bounds.messages && s.policy == catchUp:
+		return pushLag
+	case n >= 2*q.bounds.messages:
+		return pushSlow
+	}
+	q.appendLocked(&frame{stream: s, gap: g})
+	return q.wakeLocked()
+}
+
 // pushAll queues frames one after the other. The first that is not queued ends it
 // and is the result.
 func (q *queue) pushAll(frames []*frame) (res pushed) {
@@ -406,7 +428,7 @@ func (q *queue) joinGapsLocked(i int) {
 			continue
 		}
 		if o.gap != nil {
-			g.gap.add(o.gap.dropped, o.gap.from, o.gap.to)
+			g.gap.join(o.gap)
 			q.removeLocked(j)
 		}
 		return
@@ -423,28 +445,27 @@ func (q *queue) removeLocked(i int) {
 // loseLocked puts a gap where f would have stood.
 func (q *queue) loseLocked(f *frame) {
 	f.stream.drops.Add(1)
-	for i := len(q.items) - 1; i >= 0; i-- {
-		if o := q.items[i]; o.stream == f.stream {
-			if o.gap != nil {
-				o.gap.add(1, f.offset, f.offset)
-				return
-			}
-			break
-		}
+	if g := q.lastGapLocked(f.stream); g != nil {
+		g.add(1, f.offset, f.offset)
+		return
 	}
 	q.appendLocked(newGap(f))
+}
+
+// lastGapLocked returns the gap that is the last of a stream to wait, nil if that
+// is an event.
+func (q *queue) lastGapLocked(s *stream) *gap {
+	for i := len(q.items) - 1; i >= 0; i-- {
+		if o := q.items[i]; o.stream == s {
+			return o.gap
+		}
+	}
+	return nil
 }
 
 func newGap(f *frame) *frame {
 	return &frame{stream: f.stream, born: f.born,
 		gap: &gap{dropped: 1, policy: string(f.stream.policy), from: f.offset, to: f.offset}}
-}
-
-// add counts more missing events. A gap is one run of the stream: all that was
-// meant for the member between from and to is missing.
-func (g *gap) add(dropped, from, to uint64) {
-	g.dropped += dropped
-	g.from, g.to = min(g.from, from), max(g.to, to)
 }
 
 // batch is what take hands out: the frames, and the slice to give back.

@@ -29,7 +29,7 @@ func TestAnEventReadFromTheHistoryIsNotDeliveredAgain(t *testing.T) {
 	for i := range 3 {
 		b.log = append(b.log, &Event{Topic: "a", Name: "e", Data: []byte("1"), Offset: uint64(i + 1), Epoch: "e", Time: time.Now()})
 	}
-	c := &Client{}
+	c := &Client{link: &looseLink{}}
 	c.enc, c.pool = envelopeCodec{}, rt.node.pool
 	c.out.bounds, c.out.busy = &queueBounds{messages: 10, bytes: 1 << 20}, true
 	p := rt.Topic("a", History(10, 0))

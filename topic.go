@@ -7,6 +7,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // topic is one topic with members on this node.
@@ -149,20 +150,6 @@ func (d *delivery) wakeLocked(c *Client) {
 	d.n++
 }
 
-// present has every member's own handler see e first, if the host wants that of
-// events of e's name.
-func (t *topic) present(e *Event) {
-	if t.pattern.intercepts[e.Name] == nil {
-		t.deliver(e)
-		return
-	}
-	for _, c := range t.clients() {
-		if c.id != e.Except {
-			c.link.offer(e)
-		}
-	}
-}
-
 // advanceLocked notes the position of a new event. Cursors are of one epoch.
 func (t *topic) advanceLocked(p Position) {
 	if p.Epoch != t.last.Epoch {
@@ -220,21 +207,24 @@ func (m *member) refill() (frames []*frame, more bool) {
 	t := m.topic
 	t.mu.Lock()
 	cursor, last, gone := m.cursor, t.last, m.removed || !m.behind
-	if !gone && cursor >= last.Offset {
+	events := t.replayLocked(m)
+	if !gone && len(events) == 0 && cursor >= last.Offset {
 		m.behind, gone = false, true
 	}
-	events := t.replayLocked(m)
 	t.mu.Unlock()
 	if gone {
 		return nil, false
 	}
-	var err error
 	if len(events) == 0 {
-		events, _, err = t.broker.Read(context.Background(), t.name, t.pattern.keep, cursor, refillEvents)
-	}
-	if err != nil {
-		m.client.link.disconnect(ReasonInternal, nil, fmt.Errorf("read history of %s: %w", t.name, err))
-		return nil, false
+		var now Position
+		var err error
+		if events, now, err = m.read(cursor); err != nil {
+			m.client.link.disconnect(ReasonInternal, nil, fmt.Errorf("read history of %s: %w", t.name, err))
+			return nil, false
+		}
+		if now.Epoch != last.Epoch {
+			return nil, m.astray(last)
+		}
 	}
 	frames, cursor = m.framesOf(events, cursor, last.Offset)
 	t.mu.Lock()
@@ -246,6 +236,37 @@ func (m *member) refill() (frames []*frame, more bool) {
 		m.cursor = cursor
 	}
 	return frames, true
+}
+
+// readTime is how long the broker may take to give a page of history to a member
+// that is behind.
+const readTime = 10 * time.Second
+
+func (m *member) read(after uint64) ([]*Event, Position, error) {
+	ctx := newDeadline(m.client.Context(), readTime)
+	defer ctx.end()
+	return m.topic.broker.Read(ctx, m.topic.name, m.topic.pattern.keep, after, refillEvents)
+}
+
+// astray is called for a member whose history is not that of the stream after last:
+// it began anew. The member is told with all others, which may have been already; it
+// reports whether there is something to read for it then.
+func (m *member) astray(last Position) (more bool) {
+	t := m.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.last.Epoch == last.Epoch {
+		m.behind, m.cursor = false, last.Offset
+	}
+	return m.behind
+}
+
+// replayToLocked has a member that is behind get events before it reads on.
+func (t *topic) replayToLocked(m *member, events []*Event) {
+	if t.replays == nil {
+		t.replays = map[*member][]*Event{}
+	}
+	t.replays[m] = events
 }
 
 // replayLocked takes the next page of what m recovers, nil if that is all read.
@@ -260,31 +281,39 @@ func (t *topic) replayLocked(m *member) []*Event {
 	return page
 }
 
-// framesOf encodes a page that was read after cursor, with a gap where it does
-// not begin right after it, and returns the new cursor. An empty page means that
-// nothing up to last is left.
-func (m *member) framesOf(events []*Event, cursor, last uint64) ([]*frame, uint64) {
-	next := last + 1
-	if len(events) > 0 {
-		next = events[0].Offset
-	}
-	var frames []*frame
-	if next > cursor+1 {
-		m.topic.count.behind.Add(1)
-		frames = append(frames, &frame{stream: &m.topic.stream, gap: &gap{
-			dropped: next - 1 - cursor, policy: string(catchUp), from: cursor + 1, to: next - 1}})
-		cursor = next - 1
+// framesOf encodes a page that was read after cursor, with a gap where events are
+// missing, and returns the new cursor. An empty page means that nothing up to last
+// is left.
+func (m *member) framesOf(events []*Event, cursor, last uint64) (frames []*frame, end uint64) {
+	if len(events) == 0 && cursor < last {
+		return append(frames, m.gapUpTo(last, cursor)), last
 	}
 	for _, e := range events {
-		cursor = e.Offset
-		if e.Except == m.client.id {
+		if e.Gap == nil && e.Offset > cursor+1 {
+			frames = append(frames, m.gapUpTo(e.Offset-1, cursor))
+		}
+		if cursor = e.Offset; e.Except == m.client.id {
 			continue
 		}
-		if f := e.frame(m.client.enc, &m.topic.stream); f != nil {
+		if e.Gap != nil {
+			frames = append(frames, &frame{stream: &m.topic.stream, gap: e.anew()})
+		} else if f := e.frame(m.client.enc, &m.topic.stream); f != nil {
 			frames = append(frames, f)
 		}
 	}
 	return frames, cursor
+}
+
+// gapUpTo tells of events after cursor that the history does not have any more.
+func (m *member) gapUpTo(to, cursor uint64) *frame {
+	m.topic.count.behind.Add(1)
+	return &frame{stream: &m.topic.stream, gap: &gap{
+		dropped: to - cursor, policy: string(catchUp), from: cursor + 1, to: to}}
+}
+
+// anew is how members are told that a stream began anew after e.
+func (e *Event) anew() *gap {
+	return &gap{unknown: true, policy: gapReload, epoch: e.Epoch, offset: e.Offset}
 }
 
 // join makes m a member. admit is called under the topic's lock, after the place
@@ -303,11 +332,11 @@ func (t *topic) join(ctx context.Context, m *member, from *Position, admit func(
 	}
 	admit(outcome)
 	slow := t.presence != nil && t.presence.admitLocked(m)
-	if outcome.recovery == RecoveryReplayed {
-		if t.replays == nil {
-			t.replays = map[*member][]*Event{}
-		}
-		t.replays[m] = missed
+	switch outcome.recovery {
+	case RecoveryComplete:
+		m.cursor = from.Offset
+	case RecoveryReplayed:
+		t.replayToLocked(m, missed)
 		m.lagLocked(from.Offset)
 	}
 	t.mu.Unlock()
@@ -341,9 +370,9 @@ func (t *topic) recoverLocked(from *Position, reaches bool) joined {
 	switch {
 	case from == nil:
 		j.recovery = RecoveryFresh
-	case !reaches || j.position == nil || from.Epoch != t.last.Epoch || from.Offset > t.last.Offset:
-	case from.Offset == t.last.Offset:
-		j.recovery = RecoveryComplete
+	case !reaches || j.position == nil || from.Epoch != t.last.Epoch:
+	case from.Offset >= t.last.Offset: // on another node it may have got further
+		j.recovery, *j.position = RecoveryComplete, *from
 	default:
 		j.recovery = RecoveryReplayed
 	}
