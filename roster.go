@@ -44,6 +44,7 @@ type entry struct {
 
 	at   uint64 // the roster's version that it came with
 	left uint64 // the one that it left with, 0 while it is there
+	told bool   // to other nodes
 }
 
 // newEntry makes an entry of a meta's fields, which [metaFields] gave.

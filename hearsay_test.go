@@ -1,0 +1,323 @@
+package realtime
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// gossip is some nodes that have one topic, and what is on its way between them: it
+// may get lost, come twice or late.
+type gossip struct {
+	*rand.Rand
+	t     *testing.T
+	desks []*gossiper
+	mail  []parcel
+	refs  int
+	lives uint64
+	fair  bool // no faults any more
+}
+
+type parcel struct {
+	from, to *gossiper
+	id       string // from's, when it was sent
+	code     []byte // tidings; nil for a question
+}
+
+// gossiper is one node.
+type gossiper struct {
+	*gossip
+	id     string
+	cut    bool
+	gone   map[string]bool // who does not come back
+	mine   []*entry
+	shown  map[*entry]bool // what others have told and this node knows, held against every delta
+	roster roster
+	telling
+	hearsay
+}
+
+func (g *gossip) open() *gossiper {
+	g.lives++
+	n := &gossiper{gossip: g, id: fmt.Sprint("node", g.lives), gone: map[string]bool{}, shown: map[*entry]bool{}, telling: telling{life: g.lives}}
+	g.desks = append(g.desks, n)
+	n.question(nil)
+	return n
+}
+
+func (g *gossip) post(from, to *gossiper, code []byte) {
+	if from.cut || to.cut {
+		return
+	}
+	copies := 1
+	if !g.fair {
+		copies = []int{0, 1, 1, 1, 1, 1, 2}[g.IntN(7)]
+	}
+	for range copies {
+		g.mail = append(g.mail, parcel{from, to, from.id, code})
+	}
+}
+
+func (n *gossiper) tell(to *gossiper, all ...*tidings) {
+	for _, t := range all {
+		for _, other := range n.desks {
+			if other != n && (to == nil || to == other) {
+				n.post(n, other, t.append(nil))
+			}
+		}
+	}
+}
+
+// question asks one node for its state, or all.
+func (n *gossiper) question(to *gossiper) {
+	for _, other := range n.desks {
+		if other != n && (to == nil || to == other) {
+			n.post(n, other, nil)
+		}
+	}
+}
+
+// read delivers one letter, mostly the first.
+func (g *gossip) read() {
+	at := 0
+	if !g.fair && g.IntN(4) == 0 {
+		at = g.IntN(len(g.mail))
+	}
+	l := g.mail[at]
+	g.mail = slices.Delete(g.mail, at, at+1)
+	n := l.to
+	switch {
+	case !slices.Contains(g.desks, n):
+	case n.gone[l.id]:
+	case l.code == nil:
+		n.tell(nil, n.take()...)
+		n.tell(l.from, n.state(n.mine)...)
+	default:
+		t, err := decodeTidings(l.code)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		d, ask := n.hear(l.id, t)
+		n.learn(d)
+		if ask {
+			n.question(l.from)
+		}
+		if t.echo {
+			n.tell(l.from, n.roll(false))
+		}
+	}
+}
+
+// learn holds a change against what was known: nobody comes twice, or leaves who was
+// not there.
+func (n *gossiper) learn(d delta) {
+	for _, e := range d.leaves {
+		if !n.shown[e] {
+			n.t.Fatalf("%s is told that %s leaves, who was not there", n.id, e.ref)
+		}
+		delete(n.shown, e)
+	}
+	for _, e := range d.joins {
+		for other := range n.shown {
+			if other.ref == e.ref {
+				n.t.Fatalf("%s is told of %s twice", n.id, e.ref)
+			}
+		}
+		n.shown[e] = true
+	}
+	n.roster.apply(d)
+}
+
+func (n *gossiper) change(d delta) {
+	n.roster.apply(d)
+	n.note(d)
+}
+
+func (n *gossiper) join() {
+	n.refs++
+	e := newEntry(fmt.Sprint("user", n.IntN(4)), fmt.Sprint("r", n.refs), "", nil)
+	n.mine = append(n.mine, e)
+	n.change(delta{joins: []*entry{e}})
+}
+
+func (n *gossiper) leave() {
+	if len(n.mine) > 0 {
+		i := n.IntN(len(n.mine))
+		e := n.mine[i]
+		n.mine = slices.Delete(n.mine, i, i+1)
+		n.change(delta{leaves: []*entry{e}})
+	}
+}
+
+// die takes n away; the others notice when its lease ends.
+func (n *gossiper) die() {
+	n.desks = slices.DeleteFunc(n.desks, func(o *gossiper) bool { return o == n })
+	for _, o := range n.desks {
+		o.giveUp(n)
+	}
+}
+
+func (n *gossiper) giveUp(o *gossiper) {
+	n.gone[o.id] = true
+	n.learn(n.lose(o.id))
+}
+
+// comeBack is after a cut. If the others have noticed, the node has another name now.
+func (n *gossiper) comeBack(noticed bool) {
+	n.cut = false
+	for _, o := range n.desks {
+		if noticed && o != n {
+			o.giveUp(n)
+		}
+	}
+	if noticed {
+		n.id += "'"
+	}
+	n.tell(nil, n.roll(true))
+}
+
+// reopen is the topic's end and a new beginning on the same node.
+func (n *gossiper) reopen() {
+	n.tell(nil, n.bye())
+	n.mine, n.roster, n.shown, n.hearsay = nil, roster{}, map[*entry]bool{}, hearsay{}
+	n.lives++
+	n.telling = telling{life: n.lives}
+	n.question(nil)
+}
+
+func (g *gossip) step() {
+	n := g.desks[g.IntN(len(g.desks))]
+	switch op := g.IntN(100); {
+	case op < 20:
+		n.join()
+	case op < 35:
+		n.leave()
+	case op < 50:
+		n.tell(nil, n.take()...)
+	case op < 90:
+		if len(g.mail) > 0 {
+			g.read()
+		}
+	case op < 92:
+		n.turnOver()
+	case op < 93 && len(g.desks) > 2:
+		n.die()
+		g.open()
+	case op < 95:
+		n.reopen()
+	case op < 97:
+		n.cut = true
+	case n.cut:
+		n.comeBack(g.IntN(2) == 0)
+	}
+}
+
+// turnOver is the time of a roll, and of questions that had no answer.
+func (n *gossiper) turnOver() {
+	n.turn()
+	for _, id := range n.missing() {
+		for _, o := range n.desks {
+			if o.id == id {
+				n.question(o)
+			}
+		}
+	}
+	n.tell(nil, n.take()...)
+	n.tell(nil, n.roll(false))
+}
+
+// settle ends all faults and has a few turns.
+func (g *gossip) settle() {
+	for _, n := range g.desks {
+		if n.cut {
+			n.comeBack(g.IntN(2) == 0)
+		}
+	}
+	g.fair = true
+	for range 4 {
+		for _, n := range g.desks {
+			n.turnOver()
+		}
+		for len(g.mail) > 0 {
+			g.read()
+		}
+	}
+}
+
+// TestEveryNodeKnowsInTheEndWhoIsThere has nodes tell each other of changes over a
+// network that loses, doubles and delays, while they die, are cut off and begin anew.
+func TestEveryNodeKnowsInTheEndWhoIsThere(t *testing.T) {
+	for seed := range uint64(3000) {
+		g := &gossip{Rand: rand.New(rand.NewPCG(seed, 7)), t: t}
+		for range 3 {
+			g.open()
+		}
+		for range 120 {
+			g.step()
+		}
+		g.settle()
+		want := everybody(g.desks)
+		for _, n := range g.desks {
+			if got := rosterRefs(&n.roster); got != want {
+				t.Fatalf("seed %d: %s knows %s, want %s", seed, n.id, got, want)
+			}
+		}
+	}
+}
+
+func everybody(desks []*gossiper) string {
+	var refs []string
+	for _, n := range desks {
+		for _, e := range n.mine {
+			refs = append(refs, e.ref)
+		}
+	}
+	slices.Sort(refs)
+	return strings.Join(refs, " ")
+}
+
+func rosterRefs(r *roster) string {
+	var refs []string
+	for _, p := range r.order {
+		for _, e := range p.metas {
+			refs = append(refs, e.ref)
+		}
+	}
+	slices.Sort(refs)
+	return strings.Join(refs, " ")
+}
+
+// A node's entries fill no more than their bounds, whether they come in one state or
+// one by one.
+func TestNodeWithTooManyEntriesIsCut(t *testing.T) {
+	var h hearsay
+	tell := func(kind tidingsKind, part int) delta {
+		es := make([]*entry, 1000)
+		for i := range es {
+			es[i] = &entry{key: "k", ref: fmt.Sprint(part, ".", i), text: []byte("{}")}
+		}
+		d, _ := h.hear("evil", &tidings{kind: kind, life: 1, number: uint64(part + 1), joins: es})
+		return d
+	}
+	came := 0
+	for n := range maxHeard/1000 + 20 {
+		came += len(tell(tidingsChange, n).joins)
+	}
+	if came != maxHeard || len(h.nodes["evil"].entries) != maxHeard {
+		t.Errorf("%d entries came, want %d", came, maxHeard)
+	}
+	if h.refused == 0 {
+		t.Error("none is counted as refused")
+	}
+	if _, ask := h.hear("evil", &tidings{kind: tidingsRoll, life: 1, number: h.nodes["evil"].number, count: 1 << 24}); ask {
+		t.Error("the node is asked for more of what there is no room for")
+	}
+	for n := range maxWitnesses + 10 {
+		h.hear(fmt.Sprint(n), &tidings{kind: tidingsRoll, life: 1})
+	}
+	if len(h.nodes) != maxWitnesses {
+		t.Errorf("%d nodes are kept, want %d", len(h.nodes), maxWitnesses)
+	}
+}
