@@ -19,6 +19,8 @@ type world struct {
 	dying  []string // connections that are gone, which the server has not noticed
 	whats  int      // contents made so far
 
+	shared bool // the numbers outlive the server: who ordered them is elsewhere
+
 	// What must happen, by the naive sequencer.
 	blind      bool // leave it to the people to notice what is wrong
 	model      *naive
@@ -138,13 +140,15 @@ func (w *world) idle(now time.Time) { w.due = append(w.due, w.model.idle(now, si
 
 // crashed begins the model anew, from the log.
 func (w *world) crashed() {
-	w.model = &naive{}
-	if n := len(w.log.messages); n > 0 {
-		last := w.log.messages[n-1]
-		w.model.sn, w.model.sent = last.sn, last.msn
-	}
-	for _, id := range w.log.open {
-		w.model.rows = append(w.model.rows, naiveRow{id: id, rsn: w.model.sent})
+	if !w.shared {
+		w.model = &naive{}
+		if n := len(w.log.messages); n > 0 {
+			last := w.log.messages[n-1]
+			w.model.sn, w.model.sent = last.sn, last.msn
+		}
+		for _, id := range w.log.open {
+			w.model.rows = append(w.model.rows, naiveRow{id: id, rsn: w.model.sent})
+		}
 	}
 	w.ghosts, w.due, w.expected = slices.Clone(w.log.open), nil, nil
 	for _, l := range w.links {
