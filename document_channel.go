@@ -70,7 +70,7 @@ func (ch *documentChannel) connected() (*Session, *participant) {
 func (ch *documentChannel) left() {
 	ch.registry.node.wheel.cancel(&ch.entry)
 	if s, p := ch.connected(); p != nil {
-		s.leave(p)
+		s.order.leave(p)
 	}
 }
 
@@ -141,7 +141,7 @@ func (ch *documentChannel) enter(ctx context.Context, a *admission) *Error {
 	for {
 		s, err := ch.registry.find(ctx, ch.id)
 		if err == nil {
-			if err = s.connect(a); err == nil {
+			if err = s.order.connect(a); err == nil {
 				ch.mu.Lock()
 				ch.session, ch.part = s, a.p
 				ch.mu.Unlock()
@@ -169,7 +169,7 @@ func (ch *documentChannel) submitOp(_ context.Context, m Message) (any, error) {
 		ch.refuse(s, p, refused)
 		return nil, refused.asError()
 	}
-	sn, refused, err := s.submit(p, ops)
+	sn, refused, err := s.order.submit(p, ops)
 	switch {
 	case err != nil:
 		return Nothing, nil // the channel is being closed
@@ -262,7 +262,7 @@ func (ch *documentChannel) submitSignal(_ context.Context, m Message) (any, erro
 	case ch.signals.take(len(signals), time.Now()) > 0:
 		return nil, ignored("throttled")
 	}
-	return accepted(s.signals(p, signals))
+	return accepted(s.order.signals(p, signals))
 }
 
 // noop handles the event noop (document.md section 7.1).
@@ -279,7 +279,7 @@ func (ch *documentChannel) noop(_ context.Context, m Message) (any, error) {
 		return nil, ignored("read_only")
 	case !ok:
 		return nil, ignored("malformed")
-	case !s.refer(p, rsn):
+	case !s.order.refer(p, rsn):
 		return nil, ignored("invalid_rsn")
 	}
 	return accepted(nil)

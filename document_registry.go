@@ -74,6 +74,7 @@ func (r *registry) newSession(id DocumentID) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{household: &r.household, id: id, stream: stream{name, r.rules}, ready: make(chan struct{})}
+	s.order = &ownOrder{Session: s}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -102,7 +103,7 @@ func open(ctx context.Context, s *Session) (err error) {
 			err = &panicked{value: v, stack: debug.Stack()}
 		}
 	}()
-	return s.open(ctx)
+	return s.order.open(ctx)
 }
 
 // drop forgets a session that is over.

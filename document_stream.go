@@ -3,7 +3,6 @@ package realtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -35,16 +34,55 @@ func newDocumentCounters(m *metrics) *documentCounters {
 	return &documentCounters{ops: m.sequenced, sessions: m.sessions, clients: m.docClients, crashes: m.crashes, appends: m.appends}
 }
 
-// Session is the one place in which a document's ops get their numbers. It runs
-// while clients are connected, and some time after; it is found or started by
+// ordering decides what happens in the document of a session, and has it numbered and
+// stored: [ownOrder] in this process, [sharedOrder] together with other nodes. What
+// comes of it is queued for the participants. Methods take the session's lock by
+// themselves but for those that are called with it.
+type ordering interface {
+	// open finds out where the document stands, before anybody else knows the session.
+	open(ctx context.Context) error
+
+	// connect makes a.p a participant, and tells it and the others (document.md section
+	// 3.9). After another error than errTooManyClients it may be called again.
+	connect(a *admission) error
+
+	// submit has ops numbered, and returns the document's number afterwards and the
+	// nack, if there is one, which p has been told.
+	submit(p *participant, ops []proposal) (sn int64, refused *nack, err error)
+
+	refer(p *participant, rsn int64) bool
+	signals(p *participant, all []signal) error
+
+	// leave ends p's part in the document, however often it is called.
+	leave(p *participant)
+
+	// answerLocked answers a summarize op. forsake does if the session is over.
+	answerLocked(r SummaryRequest, kind string, contents []byte)
+	forsake(r SummaryRequest, kind string, contents []byte)
+
+	// dueLocked does what is due.
+	dueLocked(now time.Time)
+
+	// read is that of [OpLog].
+	read(ctx context.Context, after, to int64, limit int) ([]SequencedMessage, error)
+
+	// end gives back what it holds, without a lock, but maybe from within a call of
+	// another one's: the session is over, with those participants left.
+	end(left []*participant)
+}
+
+// Session is the one place on this node in which a document's ops pass. Unless several
+// nodes have the document in common, they get their numbers here. It runs while
+// clients are connected, and some time after; it is found or started by
 // [Documents.Session]. Its methods may be called from any goroutine.
 //
-// Everything happens under one lock, in this order: numbered, stored, queued for the
-// clients. Only the log may be waited for under it.
+// What is queued for the clients is queued under one lock. Only a log of this process
+// may be waited for under it.
 type Session struct {
 	*household
 	id     DocumentID
 	stream stream
+	order  ordering
 	ready  chan struct{} // closed when the session has started or failed to
 	failed error         // set before ready is closed
 	ctx    context.Context
@@ -57,14 +95,13 @@ type Session struct {
 	mu           sync.Mutex // guards the following
 	over         bool
 	lost         error // why the session cannot go on, nil while it can
-	seq          *sequencer
+	sn, msn      int64 // of the newest message that was published here
 	participants []*participant
 	byID         map[string]*participant
 	arrivals     uint64
 	recent       recentMessages
 	summaries    [2]SummaryMark // as in LogHead
 	hooks        int            // summaries that the host looks at
-	owed         []string       // writers whose leave could not be stored yet
 	wakes        wakes
 	published    time.Time // when messages were queued last
 	brisk        bool      // and they followed others closely
@@ -74,6 +111,7 @@ type Session struct {
 	next       time.Time // when the wheel will ask
 	noopDue    time.Time // the consolidation timer (document.md section 7.3)
 	idleDue    time.Time // the next look for idle writers
+	owedDue    time.Time // leaves that could not be stored are tried again
 	emptySince time.Time // there are no participants
 }
 
@@ -174,6 +212,7 @@ func (s *Session) bury(left []*participant, lost error) {
 	s.count.sessions.Add(-1)
 	s.count.clients.Add(-float64(len(left)))
 	s.forget(s)
+	s.order.end(left)
 	e := SessionEvent{Tenant: s.id.Tenant, Document: s.id.Document, Kind: SessionStopped, Err: lost}
 	if lost != nil {
 		e.Kind = SessionCrashed
@@ -196,29 +235,6 @@ func (s *Session) tellHost(e SessionEvent) {
 	}
 }
 
-// appendTime is how long the log may take to store one submission.
-const appendTime = 5 * time.Second
-
-// storeLocked stores messages, which the sequencer has just numbered. After an error
-// the caller restores the sequencer; [ErrSequenceTaken] ends the session, which has
-// lost count.
-func (s *Session) storeLocked(messages []SequencedMessage) error {
-	start := time.Now()
-	ctx := newDeadline(s.ctx, appendTime)
-	defer ctx.end()
-	err := s.log.Append(ctx, s.id, messages)
-	s.count.appends.Observe(time.Since(start).Seconds())
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("append to the log: %w", err)
-	if errors.Is(err, ErrSequenceTaken) {
-		s.lost = err
-	}
-	s.node.log.Error("realtime: document log", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
-	return err
-}
-
 // briskTime is how soon messages follow others in a document that many write to. Workers
 // then write to the clients, however few these are, while more messages come.
 const briskTime = time.Millisecond
@@ -229,7 +245,8 @@ func (s *Session) publishLocked(messages []SequencedMessage, except *participant
 	now := time.Now()
 	s.brisk, s.published = now.Sub(s.published) < briskTime, now
 	s.recent.add(messages, s.history)
-	s.noteLocked()
+	last := &messages[len(messages)-1]
+	s.noteLocked(last.SequenceNumber, last.MinimumSequenceNumber)
 	s.noopDue = time.Time{} // every message stops the timer (document.md section 7.2)
 	s.count.ops.Add(float64(len(messages)))
 	n := s.noticeOf(eventOp, opData(s.id.Document, messages))
@@ -243,9 +260,11 @@ func (s *Session) publishLocked(messages []SequencedMessage, except *participant
 	}
 }
 
-func (s *Session) noteLocked() {
-	s.numbers[0].Store(s.seq.sn)
-	s.numbers[1].Store(s.seq.sent)
+// noteLocked notes the numbers of the newest message.
+func (s *Session) noteLocked(sn, msn int64) {
+	s.sn, s.msn = sn, msn
+	s.numbers[0].Store(sn)
+	s.numbers[1].Store(msn)
 }
 
 func (s *Session) noticeOf(event string, data []byte) *notice {
@@ -266,7 +285,7 @@ func (s *Session) tellLocked(p *participant, n *notice) {
 	if f == nil {
 		return
 	}
-	res := p.tellLocked(f, s.seq.sn)
+	res := p.tellLocked(f, s.sn)
 	if res == pushSlow {
 		s.slow = append(s.slow, p.client)
 	}
@@ -297,7 +316,7 @@ func (s *Session) nackLocked(p *participant, n *nack) {
 // readLocked returns messages after one number and up to another from memory, limit
 // of them at most; ok is false if that does not reach back so far.
 func (s *Session) readLocked(after, to int64, limit int) (messages []SequencedMessage, ok bool) {
-	return s.recent.read(after, min(to, s.seq.sn), limit)
+	return s.recent.read(after, min(to, s.sn), limit)
 }
 
 // refillMessages is how many messages a participant that is behind gets at a time:
@@ -319,7 +338,7 @@ func (c *catching) refill() (frames []*frame, more bool) {
 		s.mu.Unlock()
 		return nil, false
 	}
-	frames, to := p.nextLocked(s.seq.sn)
+	frames, to := p.nextLocked(s.sn)
 	if len(frames) > 0 || !p.behind {
 		s.mu.Unlock()
 		return frames, p.behind
@@ -329,7 +348,7 @@ func (c *catching) refill() (frames []*frame, more bool) {
 	s.mu.Unlock()
 	var err error
 	if !ok {
-		page, err = s.log.Read(s.ctx, s.id, after, to, refillMessages)
+		page, err = s.order.read(s.ctx, after, to, refillMessages)
 	}
 	if err != nil || len(page) == 0 || page[0].SequenceNumber != after+1 {
 		s.node.log.Error("realtime: document log", "tenant", s.id.Tenant, "document", s.id.Document, "conn", p.client.id,
