@@ -28,6 +28,20 @@ type participant struct {
 	bytes    int    // of held
 }
 
+// admission is a client that has passed all checks of connect_document.
+type admission struct {
+	p         *participant
+	summaries bool // may summarize
+	claims    []byte
+	version   string
+	features  []byte
+	lastSeen  int64 // -1 for none
+
+	// Once it is in.
+	clients []DocumentClient // all that are there, in the order of their coming
+	sn      int64            // of the document, its own join included
+}
+
 // held is a frame that follows the message sn.
 type held struct {
 	sn    int64
