@@ -1,0 +1,94 @@
+package redis
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/seed-58bc6ac1/realtime"
+)
+
+var benchDocument = realtime.DocumentID{Tenant: "acme", Document: "doc"}
+
+func benchStep(kind realtime.StepKind, client string) *realtime.DocumentStep {
+	return &realtime.DocumentStep{Kind: kind, Client: client, Node: "n", Writer: true, Object: []byte(`{}`),
+		Join: benchTail("join"), Leave: benchTail("leave")}
+}
+
+func benchTail(kind string) realtime.DocumentTail {
+	return realtime.DocumentTail{Type: kind, Text: fmt.Appendf(nil, `,"type":%q,"contents":%q,"timestamp":`, kind, strings.Repeat("x", 100))}
+}
+
+func benchOps(client string, csn int64, rsn int64, n int) *realtime.DocumentStep {
+	step := benchStep(realtime.StepOps, client)
+	for i := range n {
+		step.Ops = append(step.Ops, realtime.DocumentOp{DocumentTail: benchTail("op"), CSN: csn + int64(i), RSN: rsn})
+	}
+	return step
+}
+
+// cpuOf returns the seconds of processor time that the server has used.
+func cpuOf(b *testing.B, client rueidis.Client) (seconds float64) {
+	info, err := client.Do(b.Context(), client.B().Info().Section("cpu").Build()).ToString()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "used_cpu_user" || name == "used_cpu_sys" {
+			n, _ := strconv.ParseFloat(value, 64)
+			seconds += n
+		}
+	}
+	return seconds
+}
+
+// BenchmarkDocumentOps is one document that many writers of one node write to, one op
+// in each submission; ops/s is what one Redis gives.
+func BenchmarkDocumentOps(b *testing.B) {
+	for _, each := range []int{1, 10, 100} {
+		for _, writers := range []int{1, 64} {
+			b.Run(fmt.Sprintf("ops=%d/writers=%d", each, writers), func(b *testing.B) {
+				client, _ := startRedis(b)
+				n := newTestNode(b, client, "n", "x")
+				if _, stop, err := n.Attend(b.Context(), benchDocument, func(*realtime.DocumentNews) {}); err != nil {
+					b.Fatal(err)
+				} else {
+					defer stop()
+				}
+				for w := range writers {
+					if _, err := n.Take(b.Context(), benchDocument, benchStep(realtime.StepJoin, fmt.Sprint(w))); err != nil {
+						b.Fatal(err)
+					}
+				}
+				cpu, start := cpuOf(b, client), time.Now()
+				b.ResetTimer()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var all sync.WaitGroup
+				for w := range writers {
+					all.Go(func() {
+						for csn := int64(1); left.Add(-1) >= 0; csn += int64(each) {
+							out, err := n.Take(b.Context(), benchDocument, benchOps(fmt.Sprint(w), csn, int64(writers), each))
+							if err != nil || len(out.Messages) != each {
+								b.Errorf("%+v, %v", out, err)
+								return
+							}
+						}
+					})
+				}
+				all.Wait()
+				b.StopTimer()
+				ops := float64(b.N * each)
+				b.ReportMetric(ops/time.Since(start).Seconds(), "ops/s")
+				b.ReportMetric((cpuOf(b, client)-cpu)/ops*1e6, "redis-µs/op")
+			})
+		}
+	}
+}
