@@ -131,7 +131,8 @@ func (b *Broker) lane(topic string) (*lane, error) {
 // stored, and then it is delivered in its place.
 //
 // On a topic without history there is no error while the server is out of reach if
-// somebody on this node has subscribed: those get it.
+// somebody on this node has subscribed: those get it at once, and the others a
+// [realtime.Gap] once it is back.
 func (b *Broker) Publish(ctx context.Context, e *realtime.Event, keep realtime.Retention) error {
 	l, err := b.lane(e.Topic)
 	if err != nil {
@@ -153,22 +154,23 @@ func (b *Broker) Publish(ctx context.Context, e *realtime.Event, keep realtime.R
 // copy has come.
 func (l *lane) publishKept(ctx context.Context, t *topic, e *realtime.Event, id publishID, text string, keep realtime.Retention) error {
 	if t == nil {
-		epoch, offset, err := l.append(ctx, e.Topic, text, keep, strconv.Itoa(keep.Size))
+		a, err := l.append(ctx, e.Topic, text, keep, strconv.Itoa(keep.Size))
 		if err == nil {
-			e.Epoch, e.Offset = epoch, offset
+			e.Epoch, e.Offset = a.epoch, a.offset
 		}
 		return err
 	}
 	t.announce(id, e)
 	defer t.forget(id)
-	epoch, offset, err := l.append(ctx, e.Topic, text, keep, strconv.Itoa(keep.Size))
+	a, err := l.append(ctx, e.Topic, text, keep, strconv.Itoa(keep.Size))
 	if err != nil {
 		return err
 	}
-	t.arrive(arrival{epoch: epoch, offset: offset, id: id})
+	a.id = id
+	t.arrive(a)
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	t.await(ctx, epoch, offset)
+	t.await(ctx, a.epoch, a.offset)
 	return nil
 }
 
@@ -176,11 +178,15 @@ func (l *lane) publishKept(ctx context.Context, t *topic, e *realtime.Event, id 
 // so all nodes have one order. It does not wait for what cannot come.
 func (l *lane) publishPlain(ctx context.Context, t *topic, e *realtime.Event, id publishID, text string) error {
 	if t == nil {
-		return l.send(ctx, e.Topic, text)
+		return l.send(ctx, e.Topic, string(plainMessage)+text)
 	}
 	p := t.announce(id, e)
 	lost := l.link.present()
-	if err := l.send(ctx, e.Topic, text); err != nil || lost == nil {
+	err := l.send(ctx, e.Topic, string(plainMessage)+text)
+	if err != nil {
+		l.owe(e.Topic)
+	}
+	if err != nil || lost == nil {
 		t.deliverAlone(id, p)
 		return nil
 	}
@@ -207,7 +213,6 @@ func (l *lane) send(ctx context.Context, topic, text string) error {
 	}
 	channel := l.key("c", topic)
 	_, err = l.do(ctx, doing, func(ctx context.Context) rueidis.RedisResult {
-		text = string(plainMessage) + text
 		if sharded {
 			return l.client.Do(ctx, l.client.B().Spublish().Channel(channel).Message(text).Build())
 		}

@@ -20,6 +20,7 @@ func (l *lane) heartbeatLoop(ctx context.Context) {
 	for pause := time.Duration(0); ctx.Err() == nil; {
 		if l.probe(ctx) == nil {
 			pause = 0
+			l.payDebts(ctx)
 		} else {
 			pause = min(max(2*pause, 50*time.Millisecond), time.Second)
 		}
@@ -76,6 +77,39 @@ func (l *lane) probe(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// mostDebts bounds what an outage leaves to be done.
+const mostDebts = 10_000
+
+// owe notes that members on other nodes missed an event of a plain topic.
+func (l *lane) owe(topic string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.debts) < mostDebts {
+		l.debts[topic] = true
+	}
+}
+
+// payDebts tells all nodes that they missed something.
+func (l *lane) payDebts(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		topic, some := "", false
+		for topic = range l.debts {
+			some = true
+			delete(l.debts, topic)
+			break
+		}
+		l.mu.Unlock()
+		if !some {
+			return
+		}
+		if l.send(ctx, topic, string(gapMessage)) != nil {
+			l.owe(topic)
+			return
+		}
+	}
 }
 
 func (l *lane) unwell(err error) {

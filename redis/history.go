@@ -17,6 +17,7 @@ type history struct {
 	ids   [recent]publishID  // of the last ones, by offset
 	ahead map[uint64]arrival // of this epoch, that came before their turn
 	other []arrival          // of an epoch not heard of
+	torn  bool               // the next event does not follow the last one
 }
 
 // recent is how many ids are remembered, to tell a second event with a number that
@@ -73,12 +74,26 @@ func (h *history) arrive(a arrival) verdict {
 		h.keep(a)
 		return hole
 	}
-	h.deliver(a)
+	h.follow(a)
 	h.drain()
-	if len(h.ahead) > 0 {
+	switch {
+	case h.torn:
+		return doubt
+	case len(h.ahead) > 0:
 		return hole
 	}
 	return inOrder
+}
+
+// follow delivers the next event if it was published after the one that was delivered
+// last. If it was published after another of that number, which a failover had made
+// the last one again, it is not.
+func (h *history) follow(a arrival) {
+	if id := h.known(h.last); a.before != (publishID{}) && id != (publishID{}) && a.before != id {
+		h.torn = true
+		return
+	}
+	h.deliver(a)
 }
 
 func (h *history) keep(a arrival) {
@@ -111,7 +126,9 @@ func (h *history) drain() {
 			return
 		}
 		delete(h.ahead, a.offset)
-		h.deliver(a)
+		if h.follow(a); h.torn {
+			return
+		}
 	}
 }
 
@@ -165,20 +182,20 @@ func (h *history) learn(m mark, r *answer) conclusion {
 	case r.epoch != h.epoch:
 		h.adopt(r.epoch, r.offset, r.id)
 		return agrees
-	case m.contradicts(r):
+	case m.contradicts(r), h.torn:
 		return renewed
 	}
 	for _, a := range r.events {
 		h.reach(a.offset)
-		if a.offset == h.last+1 {
+		if a.offset == h.last+1 && !h.torn {
 			h.deliver(a)
 			h.drain()
 		}
 	}
-	if r.whole {
+	if r.whole && !h.torn {
 		h.reach(r.offset + 1)
 	}
-	if h.last < r.offset {
+	if h.last < r.offset || h.torn {
 		return unread
 	}
 	return agrees
@@ -203,7 +220,7 @@ func (m mark) contradicts(r *answer) bool {
 // reach delivers what waits, and gives up what does not, before the offset next: the
 // server does not have it.
 func (h *history) reach(next uint64) {
-	for h.drain(); h.last+1 < next; h.drain() {
+	for h.drain(); h.last+1 < next && !h.torn; h.drain() {
 		to := next - 1
 		for at := range h.ahead {
 			to = min(to, at-1)
@@ -222,6 +239,7 @@ func (h *history) adopt(epoch string, offset uint64, id publishID) {
 		}
 	}
 	h.epoch, h.last, h.ids, h.ahead, h.other = epoch, offset, [recent]publishID{}, nil, nil
+	h.torn = false
 	h.noteID(offset, id)
 	h.emit(&realtime.Event{Topic: h.topic, Gap: &realtime.Gap{}, Epoch: epoch, Offset: offset})
 	for _, a := range early {

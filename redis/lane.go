@@ -34,6 +34,7 @@ type lane struct {
 	topics map[string]*topic
 	checks map[*topic]bool // due at once
 	due    chan struct{}   // there are some
+	debts  map[string]bool // plain topics with events that were not published
 }
 
 // newLanes returns the lanes of every partition of every client.
@@ -45,7 +46,7 @@ func newLanes(c *config) []*lane {
 		for p := range c.partitionsOf(client) {
 			l := &lane{client: client, prefix: c.prefix + "{p" + strconv.Itoa(p) + "}:", timeout: c.timeout,
 				heartbeat: c.heartbeat, slots: slots, health: newHealth(), ids: ids,
-				topics: map[string]*topic{}, checks: map[*topic]bool{}, due: make(chan struct{}, 1)}
+				topics: map[string]*topic{}, checks: map[*topic]bool{}, debts: map[string]bool{}, due: make(chan struct{}, 1)}
 			l.link = newLink(l)
 			lanes = append(lanes, l)
 		}

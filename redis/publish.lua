@@ -1,8 +1,9 @@
 -- Numbers, stores and publishes one event.
 -- ARGV: body, size ('?10' = as stored, or else 10; '?' = as stored, or not at all), age in
 -- ms (0 = any), ms to remember the position, channel, command, epoch if there is none.
--- Returns epoch and offset; '' and 0 if the topic has no history.
-local m = redis.call('HMGET', KEYS[1], 'e', 'o', 'k')
+-- Returns epoch, offset and the id of the event before; '', 0 and '' if the topic has no
+-- history.
+local m = redis.call('HMGET', KEYS[1], 'e', 'o', 'k', 'i')
 local size, age = ARGV[2], ARGV[3]
 if string.sub(size, 1, 1) == '?' then
   size = string.sub(size, 2)
@@ -10,7 +11,7 @@ if string.sub(size, 1, 1) == '?' then
     size, age = string.match(m[3], '^(%d+) (%d+)$')
   elseif size == '' then
     redis.call(ARGV[6], ARGV[5], 'p' .. ARGV[1])
-    return {'', '0'}
+    return {'', '0', ''}
   end
 end
 local epoch = m[1]
@@ -19,6 +20,7 @@ if not epoch then
   redis.call('DEL', KEYS[2])
 end
 local offset = string.format('%.0f', tonumber(m[2] or '0') + 1)
+local before = m[4] or string.rep('\0', 16)
 local now = redis.call('TIME')
 local ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 local keep = size .. ' ' .. age
@@ -45,5 +47,5 @@ else
     end
   end
 end
-redis.call(ARGV[6], ARGV[5], 'h' .. epoch .. ' ' .. offset .. ' ' .. ARGV[1])
-return {epoch, offset}
+redis.call(ARGV[6], ARGV[5], 'h' .. epoch .. ' ' .. offset .. ' ' .. before .. ARGV[1])
+return {epoch, offset, before}

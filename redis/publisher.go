@@ -87,6 +87,6 @@ func (p *Publisher) Publish(ctx context.Context, topic, event string, payload an
 	if how.keep.Keeps() {
 		size = strconv.Itoa(how.keep.Size)
 	}
-	_, _, err = l.append(ctx, topic, encoded, how.keep, "?"+size)
+	_, err = l.append(ctx, topic, encoded, how.keep, "?"+size)
 	return err
 }

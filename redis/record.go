@@ -48,8 +48,10 @@ type arrival struct {
 	epoch  string // "" on a plain topic
 	offset uint64
 	id     publishID
+	before publishID       // that of the event before it, zero if it is not known
 	event  []byte          // encoded
 	own    *realtime.Event // what this node published, instead
+	gap    bool            // no event, but the news that others may be missing
 }
 
 var errRecord = errors.New("not a message of a broker")
@@ -57,7 +59,8 @@ var errRecord = errors.New("not a message of a broker")
 // The first byte of a message says what it is.
 const (
 	plainMessage  = 'p' // then the body
-	streamMessage = 'h' // then epoch, space, offset, space, body
+	gapMessage    = 'g' // then nothing: a node could not publish something
+	streamMessage = 'h' // then epoch, space, offset, space, id of the event before, body
 )
 
 // parseMessage reads what came on a topic's channel.
@@ -66,13 +69,17 @@ func parseMessage(text string) (a arrival, err error) {
 		return a, errRecord
 	}
 	kind, rest := text[0], text[1:]
+	if text == string(gapMessage) {
+		return arrival{gap: true}, nil
+	}
 	if kind == streamMessage {
 		epoch, after, _ := strings.Cut(rest, " ")
 		number, after, ok := strings.Cut(after, " ")
-		if a.offset, err = strconv.ParseUint(number, 10, 64); err != nil || !ok || epoch == "" || a.offset == 0 {
+		if a.offset, err = strconv.ParseUint(number, 10, 64); err != nil || !ok || epoch == "" || a.offset == 0 || len(after) < len(a.before) {
 			return a, errRecord
 		}
-		a.epoch, rest = epoch, after
+		copy(a.before[:], after)
+		a.epoch, rest = epoch, after[len(a.before):]
 	} else if kind != plainMessage {
 		return a, errRecord
 	}

@@ -79,18 +79,22 @@ func (l *lane) publishCommand(ctx context.Context) (string, error) {
 // append has the script number, store and publish what a body says. size is that of
 // keep; with a ? before it, a retention that is stored goes before this one, and no
 // number means that nothing is kept unless there is one: the offset is 0 then.
-func (l *lane) append(ctx context.Context, topic, body string, keep realtime.Retention, size string) (epoch string, offset uint64, err error) {
+func (l *lane) append(ctx context.Context, topic, body string, keep realtime.Retention, size string) (a arrival, err error) {
 	command, err := l.publishCommand(ctx)
 	if err != nil {
-		return "", 0, err
+		return a, err
 	}
 	doing := "publish to " + topic
 	m, err := l.exec(ctx, doing, publishScript, l.streamKeys(topic), []string{
 		body, size, millis(keep.Age), forgetText, l.key("c", topic), command, newEpoch()})
 	if err != nil {
-		return "", 0, err
+		return a, err
 	}
-	return placeOf(m, doing)
+	r, err := parseAnswer(m, 0)
+	if err != nil {
+		return a, fmt.Errorf("redis: %s: %w", doing, err)
+	}
+	return arrival{epoch: r.epoch, offset: r.offset, before: r.id}, nil
 }
 
 // placeOf reads an answer that begins with an epoch and an offset.

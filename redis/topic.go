@@ -160,6 +160,10 @@ func (t *topic) message(text string) {
 	if err != nil {
 		return // not ours: somebody else publishes under our prefix
 	}
+	if a.gap {
+		t.reset()
+		return
+	}
 	t.arrive(a)
 }
 
@@ -285,7 +289,7 @@ func (t *topic) learn(m mark, r *answer) conclusion {
 func (t *topic) compare(m mark, r *answer) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return r.epoch == t.history.epoch && m.epoch == r.epoch && !m.contradicts(r) && r.offset <= t.history.last && len(t.history.ahead) == 0
+	return r.epoch == t.history.epoch && m.epoch == r.epoch && !m.contradicts(r) && r.offset <= t.history.last && len(t.history.ahead) == 0 && !t.history.torn
 }
 
 // announce notes that e is about to be published.
