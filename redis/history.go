@@ -158,11 +158,18 @@ type answer struct {
 // contradict the answer.
 type mark struct {
 	epoch string
-	last  uint64
-	id    publishID
+	last  uint64    // delivered
+	id    publishID // its id
+	heard uint64    // the greatest number that had come
 }
 
-func (h *history) mark() mark { return mark{h.epoch, h.last, h.known(h.last)} }
+func (h *history) mark() mark {
+	m := mark{h.epoch, h.last, h.known(h.last), h.last}
+	for at := range h.ahead {
+		m.heard = max(m.heard, at)
+	}
+	return m
+}
 
 // conclusion is what follows from an answer.
 type conclusion uint8
@@ -181,7 +188,10 @@ func (h *history) learn(m mark, r *answer) conclusion {
 		return unread // asked too early
 	case r.epoch != h.epoch:
 		h.adopt(r.epoch, r.offset, r.id)
-		return agrees
+		if h.last == r.offset && !h.torn {
+			return agrees
+		}
+		return unread // what came early may be lost by now
 	case m.contradicts(r), h.torn:
 		return renewed
 	}
@@ -204,7 +214,7 @@ func (h *history) learn(m mark, r *answer) conclusion {
 // contradicts reports whether the server forgot what was delivered: a failover to a
 // replica that had not got it.
 func (m mark) contradicts(r *answer) bool {
-	if r.offset < m.last {
+	if r.offset < m.heard {
 		return true
 	}
 	at := r.id
