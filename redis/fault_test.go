@@ -350,7 +350,7 @@ func TestWhatCouldNotBePublishedIsAGapOnOtherNodes(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	p := redistest.StartProxy(t, s.Addr)
-	a, b := open(t, "redis://"+p.Addr, quick...), open(t, s.URL(), quick...)
+	a, b := open(t, "redis://"+p.Addr, quick...), open(t, s.URL())
 	w, other := watching(t, a), watching(t, b)
 	here, there := listen(t, a, "plain", realtime.Retention{}), listen(t, b, "plain", realtime.Retention{})
 	p.Cut()

@@ -187,13 +187,16 @@ func (h *history) learn(m mark, r *answer) conclusion {
 	case h.epoch != m.epoch:
 		return unread // asked too early
 	case r.epoch != h.epoch:
-		h.adopt(r.epoch, r.offset, r.id)
-		if h.last == r.offset && !h.torn {
-			return agrees
+		if early := h.adopt(r.epoch, r.offset, r.id); early {
+			return unread // what came early may be lost by now
 		}
-		return unread // what came early may be lost by now
+		return agrees
 	case m.contradicts(r), h.torn:
 		return renewed
+	}
+	h.other = nil // of epochs that were before
+	for _, a := range r.events {
+		delete(h.ahead, a.offset) // what waits may have been lost, and its number given again
 	}
 	for _, a := range r.events {
 		h.reach(a.offset)
@@ -240,8 +243,8 @@ func (h *history) reach(next uint64) {
 }
 
 // adopt goes on in another epoch: right before the first event of it that is here, or
-// else from where it stands.
-func (h *history) adopt(epoch string, offset uint64, id publishID) {
+// else from where it stands. It reports whether there were such events.
+func (h *history) adopt(epoch string, offset uint64, id publishID) (some bool) {
 	early := h.other
 	for _, a := range early {
 		if a.epoch == epoch && a.offset <= offset {
@@ -255,6 +258,8 @@ func (h *history) adopt(epoch string, offset uint64, id publishID) {
 	for _, a := range early {
 		if a.epoch == epoch {
 			h.arrive(a)
+			some = true
 		}
 	}
+	return some
 }
