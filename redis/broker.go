@@ -25,6 +25,8 @@ type Broker struct {
 	end    context.CancelFunc
 	loops  sync.WaitGroup
 	states states
+
+	documents *documents
 }
 
 var _ realtime.SharedBroker = (*Broker)(nil)
@@ -47,6 +49,7 @@ func New(client rueidis.Client, opts ...Option) *Broker {
 	for _, l := range b.lanes {
 		l.health.watch(b.changed)
 	}
+	b.documents = newDocuments(b.placeOf, b.lanes[0].ids.node(), c.timeout)
 	return b
 }
 
@@ -98,6 +101,7 @@ func dial(url string, timeout time.Duration) (rueidis.Client, error) {
 func (b *Broker) Close() {
 	b.start.Do(func() {}) // nothing begins after this
 	b.end()
+	b.documents.close()
 	b.loops.Wait()
 	for _, c := range b.opened {
 		c.Close()
@@ -112,6 +116,7 @@ func (b *Broker) begin() {
 			b.loops.Go(func() { l.heartbeatLoop(b.life) })
 			b.loops.Go(func() { l.checkLoop(b.life) })
 		}
+		b.loops.Go(func() { b.documents.checkLoop(b.config.heartbeat) })
 	})
 }
 

@@ -31,8 +31,18 @@ type documentPlace interface {
 	key(kind, name string) string
 	exec(ctx context.Context, doing string, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error)
 	subscribe(ctx context.Context, channel string, onMessage func(string), onReset func()) (stop func(), err error)
-	usesShards(ctx context.Context) (bool, error)
+	publishCommand(ctx context.Context) (string, error)
 }
+
+// Documents returns the order of the documents that all nodes of this broker's server
+// have in common. A document stays until its keys are deleted: its state and all
+// messages that are younger than the newest 1,000, or not part of the last but one
+// acknowledged summary. It is as durable as the server. A server that evicts keys when
+// its memory is full (any maxmemory-policy but noeviction) ruins documents.
+func (b *Broker) Documents() realtime.DocumentOrder { return b.documents }
+
+// placeOf returns where a document is kept.
+func (b *Broker) placeOf(name string) (documentPlace, error) { return b.lane(name) }
 
 // documents implements [realtime.DocumentOrder]. Every step is one script, which
 // publishes a notice of what came of it under the next number. A node that attends a
@@ -41,7 +51,7 @@ type documentPlace interface {
 // stream of the document's messages.
 type documents struct {
 	// Set by newDocuments, never changed.
-	place   func(name string) documentPlace
+	place   func(name string) (documentPlace, error)
 	timeout time.Duration // how long a step waits for the notices before its own
 	origin  string        // names this node's steps
 	ctx     context.Context
@@ -54,7 +64,7 @@ type documents struct {
 	feeds map[realtime.DocumentID]*feed
 }
 
-func newDocuments(place func(name string) documentPlace, origin string, timeout time.Duration) *documents {
+func newDocuments(place func(name string) (documentPlace, error), origin string, timeout time.Duration) *documents {
 	d := &documents{place: place, origin: origin, timeout: timeout, feeds: map[realtime.DocumentID]*feed{}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
@@ -80,14 +90,18 @@ var documentKeys = [...]string{"doc.state", "doc.rsns", "doc.writers", "doc.plac
 
 const streamKey = 7 // the index of the messages' key
 
-func (d *documents) at(id realtime.DocumentID) *documentAt {
+func (d *documents) at(id realtime.DocumentID) (*documentAt, error) {
 	name := strconv.Itoa(len(id.Tenant)) + ":" + id.Tenant + ":" + id.Document // no two ids have one
-	a := &documentAt{documentPlace: d.place(name), id: id, keys: make([]string, len(documentKeys))}
+	place, err := d.place(name)
+	if err != nil {
+		return nil, err
+	}
+	a := &documentAt{documentPlace: place, id: id, keys: make([]string, len(documentKeys))}
 	for i, kind := range documentKeys {
 		a.keys[i] = a.key(kind, name)
 	}
 	a.channel = a.keys[len(a.keys)-1]
-	return a
+	return a, nil
 }
 
 var (
@@ -109,7 +123,10 @@ func (d *documents) Take(ctx context.Context, id realtime.DocumentID, step *real
 	if err != nil {
 		return nil, err
 	}
-	a := d.at(id)
+	a, err := d.at(id)
+	if err != nil {
+		return nil, err
+	}
 	var all *realtime.DocumentOutcome
 	for { // a step that many clients leave by is taken in portions
 		r, err := d.run(ctx, a, args)
@@ -130,14 +147,11 @@ func (d *documents) Take(ctx context.Context, id realtime.DocumentID, step *real
 
 // run runs the script.
 func (d *documents) run(ctx context.Context, a *documentAt, args []string) (*stepReply, error) {
-	sharded, err := a.usesShards(ctx)
+	command, err := a.publishCommand(ctx)
 	if err != nil {
 		return nil, untold(err)
 	}
-	args[argPublish] = "PUBLISH"
-	if sharded {
-		args[argPublish] = "SPUBLISH"
-	}
+	args[argPublish] = command
 	args[argToken] = d.origin + " " + strconv.FormatUint(d.steps.Add(1), 10)
 	m, err := a.exec(ctx, "take a step of a document", documentScript, a.keys, args)
 	if err != nil {
@@ -168,7 +182,10 @@ func (d *documents) Attend(ctx context.Context, id realtime.DocumentID, tell fun
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	a := d.at(id)
+	a, err := d.at(id)
+	if err != nil {
+		return nil, nil, err
+	}
 	f := newFeed(d, a, tell)
 	unsubscribe, err := a.subscribe(ctx, a.channel, f.arrive, f.reset)
 	if err != nil {
@@ -208,6 +225,20 @@ func (d *documents) remove(f *feed) {
 	}
 }
 
+// checkLoop checks the documents every so often, until close.
+func (d *documents) checkLoop(every time.Duration) {
+	ticks := time.NewTicker(every)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ticks.C:
+			d.check(d.ctx)
+		case <-d.ctx.Done():
+			return
+		}
+	}
+}
+
 // check asks where every document stands that this node attends: a notice that was
 // lost with none after it is noticed so, and data that are gone.
 func (d *documents) check(ctx context.Context) {
@@ -235,7 +266,11 @@ func (d *documents) Read(ctx context.Context, id realtime.DocumentID, after, to 
 	if err := ctx.Err(); err != nil || limit < 1 {
 		return nil, err
 	}
-	records, err := d.records(ctx, d.at(id), after, to, limit)
+	a, err := d.at(id)
+	if err != nil {
+		return nil, err
+	}
+	records, err := d.records(ctx, a, after, to, limit)
 	if err != nil {
 		return nil, err
 	}

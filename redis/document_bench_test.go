@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/seed-58bc6ac1/realtime"
+	"github.com/seed-58bc6ac1/realtime/redis/redistest"
 )
 
 var benchDocument = realtime.DocumentID{Tenant: "acme", Document: "doc"}
@@ -34,8 +33,8 @@ func benchOps(client string, csn int64, rsn int64, n int) *realtime.DocumentStep
 }
 
 // cpuOf returns the seconds of processor time that the server has used.
-func cpuOf(b *testing.B, client rueidis.Client) (seconds float64) {
-	info, err := client.Do(b.Context(), client.B().Info().Section("cpu").Build()).ToString()
+func cpuOf(b *testing.B, s *redistest.Server) (seconds float64) {
+	info, err := s.CLI("info", "cpu")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -55,8 +54,8 @@ func BenchmarkDocumentOps(b *testing.B) {
 	for _, each := range []int{1, 10, 100} {
 		for _, writers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("ops=%d/writers=%d", each, writers), func(b *testing.B) {
-				client, _ := startRedis(b)
-				n := newTestNode(b, client, "n", "x")
+				s := redistest.Start(b)
+				n := newLossyNode(b, s.URL())
 				if _, stop, err := n.Attend(b.Context(), benchDocument, func(*realtime.DocumentNews) {}); err != nil {
 					b.Fatal(err)
 				} else {
@@ -67,7 +66,7 @@ func BenchmarkDocumentOps(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				cpu, start := cpuOf(b, client), time.Now()
+				cpu, start := cpuOf(b, s), time.Now()
 				b.ResetTimer()
 				var left atomic.Int64
 				left.Store(int64(b.N))
@@ -87,7 +86,7 @@ func BenchmarkDocumentOps(b *testing.B) {
 				b.StopTimer()
 				ops := float64(b.N * each)
 				b.ReportMetric(ops/time.Since(start).Seconds(), "ops/s")
-				b.ReportMetric((cpuOf(b, client)-cpu)/ops*1e6, "redis-µs/op")
+				b.ReportMetric((cpuOf(b, s)-cpu)/ops*1e6, "redis-µs/op")
 			})
 		}
 	}

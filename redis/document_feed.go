@@ -26,6 +26,7 @@ type feed struct {
 	over    bool   // nothing more is told
 	born    string // as in the notices, "" before the first of all
 	next    int64  // the number of the notice that is told next
+	newest  int64  // the largest number that is known to be published
 	sn      int64  // of the last message told
 	last    string // its JSON, "" if this feed has not told it
 	clients map[string]bool
@@ -47,9 +48,10 @@ type told struct {
 }
 
 const (
-	// lateTime is the patience with a notice that is overtaken by a later one: they
-	// come over two connections, or over three, so that this happens all the time.
-	lateTime = 250 * time.Millisecond
+	// lateTime is the patience with a notice that others have overtaken: those of own
+	// steps come over another connection, so that this happens all the time. What
+	// comes later yet is read, and its signal is lost.
+	lateTime = time.Second
 
 	// What waits for a missing notice is bounded: it is read again instead.
 	maxWaiting      = 4096
@@ -135,6 +137,7 @@ func (f *feed) keepLocked(n *notice) {
 	}
 	f.waiting[n.number] = n
 	f.bytes += n.bytes
+	f.newest = max(f.newest, n.number)
 	if len(f.waiting) > maxWaiting || f.bytes > maxWaitingBytes {
 		clear(f.waiting)
 		f.bytes = 0
@@ -166,7 +169,7 @@ func (f *feed) drainLocked() {
 
 // expectLocked sees to it that what is missing does not stay missing.
 func (f *feed) expectLocked() {
-	if len(f.waiting) == 0 || !f.begun || f.repairing || f.over || f.late != nil {
+	if f.newest < f.next || !f.begun || f.repairing || f.over || f.late != nil {
 		return
 	}
 	missing := f.next
@@ -275,7 +278,8 @@ func (f *feed) checked(r *stepReply, next int64) {
 	case !f.begun || f.repairing || f.over:
 	case f.born != "" && r.born != f.born || r.number < next-1:
 		f.loseLocked(errAnotherDocument)
-	case r.number >= f.next && f.next == next && len(f.waiting) == 0:
-		f.repairLocked() // it was published before the check, and has not come
+	default:
+		f.newest = max(f.newest, r.number)
+		f.expectLocked()
 	}
 }

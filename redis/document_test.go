@@ -1,21 +1,30 @@
 package redis
 
 import (
-	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/seed-58bc6ac1/realtime"
 	"github.com/seed-58bc6ac1/realtime/realtimetest"
+	"github.com/seed-58bc6ac1/realtime/redis/redistest"
 )
 
 func TestDocumentsOverRedisPassTheSuite(t *testing.T) {
-	client, _ := startRedis(t)
-	nodes := 0
+	t.Parallel()
+	s := redistest.Start(t)
 	realtimetest.DocumentOrder(t, func() (a, b realtime.DocumentOrder) {
-		nodes += 2
-		return newTestNode(t, client, fmt.Sprint("n", nodes), "x"), newTestNode(t, client, fmt.Sprint("m", nodes), "x")
+		return newLossyNode(t, s.URL()), newLossyNode(t, s.URL())
+	})
+}
+
+func TestDocumentsOverAClusterPassTheSuite(t *testing.T) {
+	t.Parallel()
+	addrs := redistest.StartCluster(t).Addrs()
+	url := "redis://" + addrs[0] + "?addr=" + strings.Join(addrs[1:], "&addr=")
+	realtimetest.DocumentOrder(t, func() (a, b realtime.DocumentOrder) {
+		return newLossyNode(t, url), newLossyNode(t, url)
 	})
 }
 
@@ -31,10 +40,9 @@ func seeds(t *testing.T, few uint64) uint64 {
 }
 
 func TestEveryHistoryIsThatOfTheSequencerByteForByte(t *testing.T) {
-	client, _ := startRedis(t)
-	nodes := 0
+	t.Parallel()
+	s := redistest.Start(t)
 	realtimetest.CompareDocumentOrders(t, seeds(t, 300), realtime.NewMemoryOrder(), func() realtime.DocumentOrder {
-		nodes++
-		return newTestNode(t, client, fmt.Sprint("n", nodes), "x")
+		return newLossyNode(t, s.URL())
 	})
 }
