@@ -8,7 +8,7 @@
 
 local STATE = KEYS[1]   -- hash: "now" is the state s; "checks" and "summaries" beside it
 local RSNS = KEYS[2]    -- sorted set of the writers by rsn: the first one's is the MSN
-local WRITERS = KEYS[3] -- hash: id to {csn, round, summaries, nacked}
+local WRITERS = KEYS[3] -- hash: id to {csn, round, summaries, nacked, rsn}
 local PLACES = KEYS[4]  -- hash: id to "ORDER MODE NODE", of all clients
 local OBJECTS = KEYS[5] -- hash: id to the client's description
 local ENDS = KEYS[6]    -- hash: id to {type and tail of its leave, signal of its end}
@@ -26,7 +26,9 @@ local LOOKED = 10000  -- writers that one look for idle ones considers
 local INLINE = 16384  -- bytes of a message that are published; of a longer one its number
 
 -- num writes a whole number below 2^53 with all its digits, which tostring does not.
-local function num(n) return string.format('%.0f', n) end
+-- "%d" is faster by half, and right where C's long has 64 bits.
+local DIGITS = string.format('%d', 2 ^ 40) == '1099511627776' and '%d' or '%.0f'
+local function num(n) return string.format(DIGITS, n) end
 
 -- s is how the document stands. Of sn, msn and sent section 5.3 tells (sent is
 -- lastSentMSN). latest and other are the last op, and the last one by anybody else
@@ -108,7 +110,7 @@ end
 
 -- saveWriter keeps what s knows of the writer id.
 local function saveWriter(id, w)
-  write('HSET', WRITERS, id, cmsgpack.pack({w.csn, w.round, w.summaries, w.nacked}))
+  write('HSET', WRITERS, id, cmsgpack.pack({w.csn, w.round, w.summaries, w.nacked, w.rsn}))
   write('ZADD', RSNS, num(w.rsn), id)
 end
 
@@ -116,7 +118,7 @@ local function loadWriter(id)
   local text = redis.call('HGET', WRITERS, id)
   if not text then return nil end
   local w = cmsgpack.unpack(text)
-  return {csn = w[1], round = w[2], summaries = w[3], nacked = w[4], rsn = tonumber(redis.call('ZSCORE', RSNS, id))}
+  return {csn = w[1], round = w[2], summaries = w[3], nacked = w[4], rsn = w[5]}
 end
 
 -- depart has clients leave, in this order (section 9): a message for each writer, and
@@ -212,7 +214,7 @@ local function accept(op, quoted)
     absorbed = true
     return
   end
-  message(CLIENT, quoted, num(op.csn), num(op.rsn), op.kind, op.tail) -- j
+  message(CLIENT, quoted, op.csnText, op.rsnText, op.kind, op.tail) -- j
   absorbed = false
   if op.kind == 'noop' then return end
   if s.latest ~= CLIENT then s.other, s.otherSN = s.latest, s.latestSN end
@@ -224,7 +226,7 @@ end
 local function opAt(at)
   local csn, rsn, kind, tail, null, flaw, parts = unpack(ARGV, at, at + 6)
   local next = at + 7 + tonumber(parts)
-  return {csn = tonumber(csn), rsn = tonumber(rsn), rsnText = rsn, kind = kind, tail = tail, null = null == '1', flaw = flaw,
+  return {csn = tonumber(csn), csnText = csn, rsn = tonumber(rsn), rsnText = rsn, kind = kind, tail = tail, null = null == '1', flaw = flaw,
     refusal = {unpack(ARGV, at + 7, next - 1)}}, next
 end
 
@@ -250,7 +252,9 @@ function steps.ops()
       break
     end
     if not op.duplicate then
-      if op.rsn == -1 then op.rsn = s.sn end -- h: before the op's own number
+      if op.rsn == -1 then -- h: before the op's own number
+        op.rsn, op.rsnText = s.sn, num(s.sn)
+      end
       w.csn, w.round = op.csn, s.rounds
       place(op.rsn)
       accept(op, quoted)

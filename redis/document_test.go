@@ -42,7 +42,7 @@ func seeds(t *testing.T, few uint64) uint64 {
 func TestEveryHistoryIsThatOfTheSequencerByteForByte(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	realtimetest.CompareDocumentOrders(t, seeds(t, 300), realtime.NewMemoryOrder(), func() realtime.DocumentOrder {
+	realtimetest.CompareDocumentOrders(t, seeds(t, 200), realtime.NewMemoryOrder(), func() realtime.DocumentOrder {
 		return newLossyNode(t, s.URL())
 	})
 }
