@@ -18,7 +18,14 @@ import (
 // SharedBrokers tests what the brokers of two nodes must do together, beside what
 // [Broker] asks of each. open returns two that have the same topics, for each
 // sub-test anew.
-func SharedBrokers(t *testing.T, open func() (a, b realtime.SharedBroker)) {
+//
+// A broker that cannot do what a part tests names it in unmet, by its name here: the
+// part is skipped and says why, and fails if it does not exist.
+func SharedBrokers(t *testing.T, open func() (a, b realtime.SharedBroker), unmet ...Unmet) {
+	reasons := map[string]string{}
+	for _, u := range unmet {
+		reasons[u.Part] = u.Reason
+	}
 	for name, test := range map[string]func(*pairTest){
 		"both nodes see one order, with history":                   func(t *pairTest) { t.agree(hour) },
 		"both nodes see one order, without history":                func(t *pairTest) { t.agree(realtime.Retention{}) },
@@ -36,13 +43,25 @@ func SharedBrokers(t *testing.T, open func() (a, b realtime.SharedBroker)) {
 		"many topics come at once":                 (*pairTest).crowds,
 		"the state is told until it is not wanted": (*pairTest).watches,
 	} {
+		reason, skip := reasons[name]
+		delete(reasons, name)
 		t.Run(name, func(t *testing.T) {
+			if skip {
+				t.Skipf("NOT MET: %s", reason)
+			}
 			a, b := open()
 			topic := "t:" + rand.Text()
 			test(&pairTest{T: t, a: &brokerTest{t, a, topic}, b: &brokerTest{t, b, topic}, topic: topic})
 		})
 	}
+	for name := range reasons {
+		t.Errorf("there is no part %q that could be unmet", name)
+	}
 }
+
+// Unmet is a part of a suite that an implementation cannot pass, which its documentation
+// says as well.
+type Unmet struct{ Part, Reason string }
 
 type pairTest struct {
 	*testing.T
