@@ -1,0 +1,115 @@
+// Package embedded runs a NATS server inside the process, for one binary that is a
+// cluster with its likes, and for tests that need nothing installed. Programs that
+// only connect to NATS do without this package, and without the server's code.
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Option is an option of [Start].
+type Option func(*server.Options) error
+
+// WithStore keeps what is stored in a directory. Without it, it is kept in one that the
+// system may delete: give one whenever the events matter.
+func WithStore(dir string) Option {
+	return func(o *server.Options) error { o.StoreDir = dir; return nil }
+}
+
+// WithAddress has the server listen for clients. The default is a free port of
+// 127.0.0.1.
+func WithAddress(host string, port int) Option {
+	return func(o *server.Options) error { o.Host, o.Port = host, port; return nil }
+}
+
+// WithCluster makes the server, called name, one of a cluster. It listens for the
+// others at host and port and looks for them at routes, such as nats://10.0.0.2:6222;
+// knowing one of them is enough. JetStream needs three or more servers to go on when
+// one is lost. secret keeps strangers out, and is the same for all.
+func WithCluster(cluster, name, host string, port int, secret string, routes ...string) Option {
+	return func(o *server.Options) error {
+		if cluster == "" || name == "" {
+			return errors.New("embedded: a cluster and its servers need names")
+		}
+		o.ServerName = name
+		o.Cluster = server.ClusterOpts{Name: cluster, Host: host, Port: port, Username: cluster, Password: secret}
+		for _, route := range routes {
+			u, err := url.Parse(route)
+			if err != nil {
+				return fmt.Errorf("embedded: route %q: %w", route, err)
+			}
+			if u.User == nil && secret != "" {
+				u.User = url.UserPassword(cluster, secret)
+			}
+			o.Routes = append(o.Routes, u)
+		}
+		return nil
+	}
+}
+
+// WithOptions lets f change whatever the server's own options are.
+func WithOptions(f func(*server.Options)) Option {
+	return func(o *server.Options) error { f(o); return nil }
+}
+
+// Server is a NATS server in this process.
+type Server struct {
+	server *server.Server
+}
+
+// startTime is how long a server may take until it accepts connections.
+const startTime = 30 * time.Second
+
+// Start starts a server with JetStream and returns when it accepts connections. A
+// cluster's servers may need a moment more to agree who leads.
+func Start(opts ...Option) (*Server, error) {
+	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, NoSigs: true, NoLog: true}
+	for _, opt := range opts {
+		if err := opt(o); err != nil {
+			return nil, err
+		}
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, fmt.Errorf("embedded: %w", err)
+	}
+	if !o.NoLog {
+		s.ConfigureLogger()
+	}
+	s.Start()
+	if !s.ReadyForConnections(startTime) {
+		s.Shutdown()
+		return nil, fmt.Errorf("embedded: the server was not ready within %v", startTime)
+	}
+	return &Server{s}, nil
+}
+
+// Connect returns a connection to this server that needs no socket, with the options
+// that a broker wants. It ends with the server: nobody else is asked.
+func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
+	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s.server),
+		nats.MaxReconnects(-1), nats.ReconnectBufSize(-1)}, opts...)...)
+}
+
+// URL returns where clients connect.
+func (s *Server) URL() string { return s.server.ClientURL() }
+
+// Route returns where the other servers of the cluster connect, for [WithCluster].
+func (s *Server) Route() string {
+	if a := s.server.ClusterAddr(); a != nil {
+		return "nats://" + a.String()
+	}
+	return ""
+}
+
+// Close stops the server and waits until it has.
+func (s *Server) Close() {
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+}
