@@ -163,6 +163,7 @@ func (b *Broker) beat(p *pulse) {
 	}
 	ctx, cancel := context.WithTimeout(b.ended, b.config.beat)
 	defer cancel()
+	p.known.last = max(p.known.last, b.highest.Load()) // before it is asked
 	now, err := b.store.condition(ctx)
 	if errors.Is(err, errNoStream) {
 		if err = b.store.open(ctx); err == nil {
@@ -224,6 +225,7 @@ func (b *Broker) well(p *pulse, now condition) {
 func (b *Broker) look(p *pulse, now condition, streams []*stream, outage bool) {
 	if now.last < p.known.last || !p.known.created.IsZero() && !now.created.Equal(p.known.created) {
 		p.looked = 0
+		b.highest.Store(now.last)
 		for _, s := range streams {
 			s.doubt() // it has lost messages: what is known of it may be wrong everywhere
 		}
@@ -275,6 +277,16 @@ func (b *Broker) tend(streams []*stream) {
 	for topic, s := range b.streams {
 		if s.users == 0 && now.Sub(s.used) > idleTime {
 			delete(b.streams, topic)
+		}
+	}
+}
+
+// mention notes that the server has a message of that sequence.
+func (b *Broker) mention(seq uint64) {
+	for {
+		before := b.highest.Load()
+		if seq <= before || b.highest.CompareAndSwap(before, seq) {
+			return
 		}
 	}
 }

@@ -79,6 +79,7 @@ type Broker struct {
 	tickets  *tickets
 
 	numbers atomic.Uint64 // of the events that wait for their return
+	highest atomic.Uint64 // sequence that the server has told of
 
 	hearMu  sync.RWMutex    // guards the following; no other lock is taken under it
 	hearers map[string]*ear // by subject
@@ -119,6 +120,7 @@ type config struct {
 	inflight int
 	beat     time.Duration
 	shape    func(*jetstream.StreamConfig)
+	lane     int
 }
 
 // WithPrefix has the broker use subjects and streams of that name. The default is
@@ -187,7 +189,7 @@ func WithStream(f func(*jetstream.StreamConfig)) Option {
 // It is the caller's to close, after [Broker.Close]; a server that does not answer
 // two heartbeats makes it reconnect.
 func New(nc *client.Conn, opts ...Option) (*Broker, error) {
-	c := config{prefix: "realtime", timeout: 5 * time.Second, inflight: 4096, beat: 2 * time.Second}
+	c := config{prefix: "realtime", timeout: 5 * time.Second, inflight: 4096, beat: 2 * time.Second, lane: laneLength}
 	for _, opt := range opts {
 		if err := opt(&c); err != nil {
 			return nil, err
@@ -219,7 +221,7 @@ func New(nc *client.Conn, opts ...Option) (*Broker, error) {
 // start starts every goroutine that outlives a call.
 func (b *Broker) start() {
 	for i := range b.lanes {
-		b.lanes[i] = make(chan *client.Msg, laneLength)
+		b.lanes[i] = make(chan *client.Msg, b.config.lane)
 		b.work.Go(func() { b.laneLoop(b.lanes[i]) })
 	}
 	changes := b.nc.StatusChanged()

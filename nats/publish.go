@@ -103,6 +103,7 @@ func (s *stream) guess(ctx context.Context) (position, error) {
 // home delivers an event that the server has stored.
 func (s *stream) home(ctx context.Context, r *record, e *realtime.Event) error {
 	e.Epoch, e.Offset = r.epoch, r.offset
+	s.b.mention(r.seq)
 	s.mu.Lock()
 	switch {
 	case s.sub == nil:

@@ -1,6 +1,8 @@
 package nats_test
 
 import (
+	"net/url"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,7 +15,8 @@ import (
 
 // fast has broken connections noticed within a test's time.
 var fast = []client.Option{client.MaxReconnects(-1), client.ReconnectBufSize(-1),
-	client.ReconnectWait(20 * time.Millisecond), client.ReconnectJitter(0, 0)}
+	client.ReconnectWait(20 * time.Millisecond), client.ReconnectJitter(0, 0),
+	client.ErrorHandler(func(*client.Conn, *client.Subscription, error) {})}
 
 // host is an embedded server that can be stopped and started at the same address.
 type host struct {
@@ -27,20 +30,21 @@ func newHost(t *testing.T) *host {
 	t.Helper()
 	h := &host{t: t, dir: t.TempDir(), port: server.RANDOM_PORT}
 	h.start()
-	t.Cleanup(func() { h.stop() })
+	t.Cleanup(h.stop)
 	return h
 }
 
+// start starts the server, again at the same address.
 func (h *host) start() {
 	h.t.Helper()
 	var err error
-	h.server, err = embedded.Start(embedded.WithStore(h.dir), embedded.WithAddress("127.0.0.1", h.port),
-		embedded.WithOptions(func(o *server.Options) {
-			if h.port > 0 {
-				return
-			}
-			o.Port = server.RANDOM_PORT
-		}))
+	if h.server, err = embedded.Start(embedded.WithStore(h.dir), embedded.WithAddress("127.0.0.1", h.port)); err != nil {
+		h.t.Fatal(err)
+	}
+	u, err := url.Parse(h.server.URL())
+	if err == nil {
+		h.port, err = strconv.Atoi(u.Port())
+	}
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -218,6 +218,7 @@ func (s *stream) hear(m *client.Msg) {
 		return // not from a node of ours
 	}
 	r.seq = number(m, "Nats-Sequence")
+	s.b.mention(r.seq)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
