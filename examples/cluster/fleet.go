@@ -23,7 +23,6 @@ const patience = 20 * time.Second
 // fleet is the nodes, and who is to get the next connection.
 type fleet struct {
 	nodes []*node
-	next  atomic.Uint64
 	stop  context.CancelFunc
 	loops sync.WaitGroup
 }
@@ -64,23 +63,26 @@ func (f *fleet) find(name string) *node {
 	return nil
 }
 
-// dial connects to the next node that takes connections, or to the one after it: no
-// session is tied to a node.
-func (f *fleet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	err := errors.New("no node takes connections")
-	first := f.next.Add(1)
-	for i := range f.nodes {
-		addr := f.nodes[(first+uint64(i))%uint64(len(f.nodes))].takes()
-		if addr == "" {
-			continue
+// turns returns a function that connects to the next node that takes connections, or
+// to the one after it: no session is tied to a node.
+func (f *fleet) turns() func(context.Context, string, string) (net.Conn, error) {
+	var next atomic.Uint64
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		err := errors.New("no node takes connections")
+		first := next.Add(1)
+		for i := range f.nodes {
+			addr := f.nodes[(first+uint64(i))%uint64(len(f.nodes))].takes()
+			if addr == "" {
+				continue
+			}
+			conn, dialErr := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+			if dialErr == nil {
+				return conn, nil
+			}
+			err = dialErr
 		}
-		conn, dialErr := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		if dialErr == nil {
-			return conn, nil
-		}
-		err = dialErr
+		return nil, err
 	}
-	return nil, err
 }
 
 // close drains all nodes at once and waits for their ends.

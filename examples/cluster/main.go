@@ -50,6 +50,7 @@ type config struct {
 	addr  string
 	nodes int
 	redis string // URL; none means one of our own
+	ttl   time.Duration
 	log   *slog.Logger
 }
 
@@ -80,7 +81,7 @@ func supervise(ctx context.Context, cfg config, stdout, stderr io.Writer) (err e
 		return err
 	}
 	f, err := newFleet(cfg.nodes, s, func(args ...string) *exec.Cmd {
-		command := exec.Command(self, args...)
+		command := exec.Command(self, append(args, "-ttl", cfg.ttl.String())...)
 		command.Stderr = stderr
 		return command
 	})
@@ -120,6 +121,7 @@ func parseFlags(args []string, stderr io.Writer) (cfg config, node string, err e
 	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "address to listen on; port 0 takes a free one")
 	flags.IntVar(&cfg.nodes, "nodes", 3, "number of nodes")
 	flags.StringVar(&cfg.redis, "redis", "", "URL of a Redis that runs already, such as redis://127.0.0.1:6379; none means that one is started")
+	flags.DurationVar(&cfg.ttl, "ttl", 5*time.Second, "how long a node may be silent before the others take its clients for gone")
 	flags.StringVar(&node, "node", "", "be the node of this name; for the program's own use")
 	if err := flags.Parse(args); err != nil {
 		return cfg, "", err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -26,9 +25,9 @@ func runNode(ctx context.Context, cfg config, name string, stdin io.Reader, stdo
 		_, _ = io.Copy(io.Discard, stdin)
 		cancel()
 	}()
-	broker, closeBroker, err := openBroker(cfg.redis)
+	broker, closeBroker, err := openBroker(ctx, cfg.redis)
 	if err != nil {
-		return fmt.Errorf("connecting to Redis: %w", err)
+		return err
 	}
 	defer closeBroker()
 	rt, handler, err := newNode(cfg, name, broker)
@@ -47,6 +46,7 @@ func newNode(cfg config, name string, broker realtime.Option) (*realtime.Server,
 	registry := prometheus.NewRegistry()
 	rt, err := realtime.New(
 		broker,
+		realtime.WithNodeTTL(cfg.ttl),
 		realtime.WithJWT(realtime.HS256(keyID, []byte(secret))),
 		realtime.WithTokenSources(realtime.TokenSubprotocol|realtime.TokenHeader|realtime.TokenQuery),
 		realtime.WithTrustedProxies("127.0.0.1", "::1"), // the supervisor's proxy

@@ -16,10 +16,11 @@ import (
 // routes is the one address of the cluster: the page and its buttons, which belong to
 // the supervisor, and everything else, which goes to the nodes.
 func routes(f *fleet, s *store) http.Handler {
-	proxy := roundRobin(f)
 	r := chi.NewRouter()
+	// A turn of its own for each: who fetches a token and then connects would
+	// otherwise come to every second node only.
 	for _, path := range []string{"/ws", "/token", "/socket/*"} {
-		r.Handle(path, proxy)
+		r.Handle(path, roundRobin(f))
 	}
 	r.Get("/cluster/state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, state(f, s)) })
 	// A page anywhere could otherwise press the buttons, through the browser of
@@ -49,7 +50,7 @@ func roundRobin(f *fleet) http.Handler {
 			r.Out.Host = r.In.Host // by which the node knows the page's origin
 			r.SetXForwarded()
 		},
-		Transport: &http.Transport{DialContext: f.dial, DisableKeepAlives: true},
+		Transport: &http.Transport{DialContext: f.turns(), DisableKeepAlives: true},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "no node takes connections", http.StatusServiceUnavailable)

@@ -74,8 +74,7 @@ function addLine(item) {
 }
 
 const RECOVERED = {
-  fresh: "here for the first time", complete: "nothing was missed",
-  replayed: "what was missed follows", reload: "what was missed is gone",
+  fresh: "came here", complete: "came here; nothing was missed", reload: "came here; what was missed is gone",
 };
 
 function joined({ type, data }) {
@@ -86,8 +85,7 @@ function joined({ type, data }) {
   node = data.response.node;
   at(node);
   showState("connected");
-  const missed = data.recovery === "replayed" ? `; ${data.offset - position.offset} missed, they follow` : "";
-  tell(missed ? `now here${missed}` : `now here: ${RECOVERED[data.recovery]}`, node);
+  tell(data.recovery === "replayed" ? `came here; ${data.offset - position.offset} missed, they follow` : RECOVERED[data.recovery], node);
   if (data.recovery === "reload") addNote("The server no longer has what came before.");
   if (data.recovery !== "replayed") position = { epoch: data.epoch, offset: data.offset };
   if (data.recovery === "fresh" && data.offset > 0) backlog(data.offset);

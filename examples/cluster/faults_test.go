@@ -1,0 +1,420 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// How long the fault run breaks things, and by which dice. CI has a step with a longer
+// one than the tests.
+var (
+	stormTime = flag.Duration("for", 8*time.Second, "length of the fault run")
+	stormSeed = flag.Uint64("seed", 0, "seed of the fault run; 0 takes one by the clock")
+)
+
+// settleTime is how long everything may take to be whole again after the last fault:
+// the lease of a dead node, and a restart on a busy machine.
+const settleTime = 90 * time.Second
+
+// Who takes part.
+const (
+	nodesInStorm = 3
+	talkers      = 40
+	rooms        = 5
+	roomsOfEach  = 2
+	editors      = 20
+	papers       = 4
+)
+
+// childVariable makes the test binary be a node.
+const childVariable = "CLUSTER_EXAMPLE_NODE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// site is the cluster of a test.
+type site struct {
+	*fleet
+	*store
+	base string
+	log  *lines
+}
+
+// newSite starts Redis, the nodes as processes, and the proxy.
+func newSite(t *testing.T, nodes int) *site {
+	t.Helper()
+	s, err := openStore("")
+	switch {
+	case errors.Is(err, errNoRedis) && os.Getenv("CI") != "true":
+		t.Skip("SKIPPED: ", err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.close() })
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lines{}
+	f, err := newFleet(nodes, s, func(args ...string) *exec.Cmd {
+		command := exec.Command(self, append(args, "-ttl", "3s")...)
+		command.Env = append(os.Environ(), childVariable+"=1")
+		command.Stderr = log
+		return command
+	})
+	if err != nil {
+		t.Fatalf("%v; log:\n%s", err, log)
+	}
+	web := httptest.NewServer(routes(f, s))
+	t.Cleanup(func() {
+		f.close()
+		web.CloseClientConnections()
+		web.Close()
+		if t.Failed() {
+			t.Logf("the log of the nodes:\n%s", log)
+		}
+	})
+	return &site{f, s, web.URL, log}
+}
+
+// lines keeps the end of what several processes write.
+type lines struct {
+	mu   sync.Mutex // guards the following
+	kept []string
+}
+
+func (l *lines) Write(text []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	scan := bufio.NewScanner(strings.NewReader(string(text)))
+	for scan.Scan() {
+		if !strings.Contains(scan.Text(), "level=INFO") {
+			l.kept = append(l.kept, scan.Text())
+		}
+	}
+	l.kept = l.kept[max(0, len(l.kept)-200):]
+	return len(text), nil
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.kept, "\n")
+}
+
+// crowd is everybody who takes part in a fault run.
+type crowd struct {
+	ledger  *ledger
+	papers  []*paper
+	talkers []*talker
+	editors []*editor
+	count   figures
+	quiet   atomic.Bool
+	stop    context.CancelFunc
+	living  sync.WaitGroup
+}
+
+// gather starts the clients.
+func gather(t *testing.T, base string, seed uint64) *crowd {
+	c := &crowd{ledger: newLedger()}
+	for i := range papers {
+		c.papers = append(c.papers, newPaper(fmt.Sprintf("paper%d", i)))
+	}
+	for i := range talkers {
+		one := &talker{
+			person: person{base, fmt.Sprintf("talker%d", i), make(chan struct{}), &c.count},
+			random: rand.New(rand.NewPCG(seed, uint64(1000+i))), pace: 200 * ms, quiet: c.quiet.Load,
+			readings: map[string]*reading{}, people: map[string]map[string]map[string]bool{},
+		}
+		for k := range roomsOfEach {
+			room := fmt.Sprintf("room:%d", (i+k)%rooms)
+			one.readings[room] = &reading{ledger: c.ledger, who: one.name, topic: room}
+		}
+		c.talkers = append(c.talkers, one)
+	}
+	for i := range editors {
+		c.editors = append(c.editors, &editor{
+			person: person{base, fmt.Sprintf("editor%d", i), make(chan struct{}), &c.count},
+			random: rand.New(rand.NewPCG(seed, uint64(2000+i))), pace: 400 * ms, quiet: c.quiet.Load,
+			paper: c.papers[i%papers], gone: map[string]bool{},
+		})
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	for _, one := range c.talkers {
+		c.living.Go(func() { one.live(ctx) })
+	}
+	for _, one := range c.editors {
+		c.living.Go(func() { one.live(ctx) })
+	}
+	t.Cleanup(func() { stop(); c.living.Wait() })
+	return c
+}
+
+func (c *crowd) people() (all []*person) {
+	for _, one := range c.talkers {
+		all = append(all, &one.person)
+	}
+	for _, one := range c.editors {
+		all = append(all, &one.person)
+	}
+	return all
+}
+
+// until waits until what says "". What it says last is why it is not.
+func until(t *testing.T, limit time.Duration, what func() string) {
+	t.Helper()
+	end := time.After(limit)
+	look := time.NewTicker(20 * ms)
+	defer look.Stop()
+	for {
+		why := what()
+		if why == "" {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-end:
+			t.Errorf("after %v: %s", limit, why)
+			return
+		}
+	}
+}
+
+// started says who has not begun yet.
+func (c *crowd) started() string {
+	for _, one := range c.talkers {
+		for room := range one.readings {
+			if one.sees(room)[one.name] == 0 {
+				return one.name + " does not see itself in " + room
+			}
+		}
+	}
+	for _, one := range c.editors {
+		if now := one.stands(); !now.ready {
+			return fmt.Sprintf("%s is not in its document: %+v", one.name, now)
+		}
+	}
+	return ""
+}
+
+// marks says something in every room that everybody has to hear in the end, and
+// returns where that stands.
+func marks(t *testing.T, base string, l *ledger) map[string]place {
+	t.Helper()
+	newest := map[string]place{}
+	until(t, settleTime, func() string {
+		for i := range rooms {
+			room := fmt.Sprintf("room:%d", i)
+			if _, ok := newest[room]; ok {
+				continue
+			}
+			at, err := mark(t.Context(), base, room)
+			if err != nil {
+				return fmt.Sprintf("%s: %v", room, err)
+			}
+			newest[room] = at
+		}
+		return ""
+	})
+	return newest
+}
+
+// mark says one thing in a room and returns the room's newest position after it.
+func mark(ctx context.Context, base, room string) (place, error) {
+	token, err := mint("marker", "")
+	if err != nil {
+		return place{}, err
+	}
+	w, err := dialWire(ctx, base, "/ws", "realtime.v1", "bearer."+token)
+	if err != nil {
+		return place{}, err
+	}
+	defer w.hangUp()
+	at := place{topic: room}
+	for _, text := range []string{
+		fmt.Sprintf(`{"channel":%q,"type":"subscribe","ref":"1"}`, room),
+		fmt.Sprintf(`{"channel":%q,"type":"say","ref":"2","data":{"text":"mark-%s-%d"}}`, room, room, time.Now().UnixNano()),
+		fmt.Sprintf(`{"channel":%q,"type":"history","ref":"3","data":{"from":9007199254740000,"limit":1}}`, room),
+	} {
+		if err := w.write(ctx, text); err != nil {
+			return at, err
+		}
+		if err := w.answer(&at); err != nil {
+			return at, err
+		}
+	}
+	return at, nil
+}
+
+// answer reads up to the next answer, and the position in it if there is one.
+func (w *wire) answer(at *place) error {
+	for {
+		select {
+		case text, ok := <-w.frames:
+			if !ok {
+				return errBroken
+			}
+			var f frame
+			if err := json.Unmarshal(text, &f); err != nil {
+				return err
+			}
+			if strings.Contains(f.Type, "error") {
+				return errors.New(string(text))
+			}
+			if f.Ref == "" {
+				continue
+			}
+			var in struct {
+				Response struct {
+					Epoch  string
+					Offset uint64
+				}
+			}
+			if f.Type == "reply" && json.Unmarshal(f.Data, &in) == nil && in.Response.Epoch != "" {
+				at.epoch, at.offset = in.Response.Epoch, in.Response.Offset
+			}
+			return nil
+		case <-time.After(silence):
+			return errSilent
+		}
+	}
+}
+
+// settled says who is not where the stream ends.
+func (c *crowd) settled(newest map[string]place) func() string {
+	return func() string {
+		for _, one := range c.talkers {
+			for room, r := range one.readings {
+				if at := r.at(); at.epoch != newest[room].epoch || at.offset < newest[room].offset {
+					return fmt.Sprintf("%s: %s ends at %v of %v", one.name, room, at, newest[room])
+				}
+			}
+		}
+		for _, one := range c.editors {
+			one.paper.mu.Lock()
+			newest, present := one.paper.newest, len(one.paper.present)
+			one.paper.mu.Unlock()
+			if now := one.stands(); !now.ready || now.pending > 0 || now.head != newest {
+				return fmt.Sprintf("%s: %s: %+v of %d", one.name, one.paper.name, now, newest)
+			}
+			if want := editors / papers; present != want {
+				return fmt.Sprintf("%s has %d clients, want %d: ghosts", one.paper.name, present, want)
+			}
+		}
+		return ""
+	}
+}
+
+// sameCrowd says who sees others in a room than are there.
+func (c *crowd) sameCrowd() string {
+	for _, one := range c.talkers {
+		for room := range one.readings {
+			seen := one.sees(room)
+			for _, other := range c.talkers {
+				_, in := other.readings[room]
+				if want := map[bool]int{true: 1}[in]; seen[other.name] != want {
+					return fmt.Sprintf("%s sees %s %d times in %s, want %d", one.name, other.name, seen[other.name], room, want)
+				}
+			}
+			if extra := len(seen) - talkers*roomsOfEach/rooms; extra != 0 {
+				return fmt.Sprintf("%s sees %d too many in %s: %v", one.name, extra, room, seen)
+			}
+		}
+	}
+	return ""
+}
+
+// TestFaults breaks nodes, Redis, and what is between them, while sixty clients talk
+// in rooms and edit documents. Redis keeps what it acknowledged on its disk, so that
+// nothing may be lost, come twice, or in another order for anybody: an event whose
+// publish was acknowledged reaches every client, and a client that misses something is
+// told so.
+//
+//	go test -run TestFaults ./cluster -v -for 10m -seed 7
+func TestFaults(t *testing.T) {
+	seed := *stormSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	s := newSite(t, nodesInStorm)
+	c := gather(t, s.base, seed)
+	until(t, settleTime, c.started)
+	wind := &storm{t: t, fleet: s.fleet, store: s.store, count: map[string]int{}}
+	ctx, cancel := context.WithTimeout(t.Context(), *stormTime)
+	defer cancel()
+	begun := time.Now()
+	wind.blow(ctx, seed, c.people())
+	calm := time.Now()
+	c.quiet.Store(true)
+	newest := marks(t, s.base, c.ledger)
+	until(t, settleTime, c.settled(newest))
+	until(t, settleTime, c.sameCrowd)
+	whole := time.Since(calm)
+	c.stop()
+	c.living.Wait()
+	c.report(t, newest, fmt.Sprintf("seed %d, %v of faults, whole again after %v\n  faults: %s",
+		seed, calm.Sub(begun).Round(time.Second), whole.Round(100*ms), wind))
+}
+
+// report prints the figures, and fails the test by them.
+func (c *crowd) report(t *testing.T, newest map[string]place, head string) {
+	t.Helper()
+	var readings []*reading
+	for _, one := range c.talkers {
+		for _, r := range one.readings {
+			readings = append(readings, r)
+		}
+	}
+	events := c.ledger.close(readings, newest)
+	var ops verdict
+	messages := int64(0)
+	for _, p := range c.papers {
+		v := p.close(slices.DeleteFunc(slices.Clone(c.editors), func(e *editor) bool { return e.paper != p }))
+		ops.losses, ops.duplicates, ops.differing, ops.events = ops.losses+v.losses, ops.duplicates+v.duplicates, ops.differing+v.differing, ops.events+v.events
+		ops.examples = append(ops.examples, v.examples...)
+		messages += p.newest
+	}
+	f := &c.count
+	text := fmt.Sprintf(`%s
+  connections: %d made; ended: %d broken, %d silent, %d by the client's line, %d refused
+  events: %d said, %d acknowledged, %d refused, %d received
+  recoveries: %d fresh, %d complete, %d replayed, %d reload; gaps told: %d with %d events, streams begun anew: %d
+  events lost %d, twice %d, out of order %d, different %d
+  ops: %d made, %d messages, %d received; %d nacks, %d channels closed, %d refusals, %d times taken for dead
+  messages lost %d, twice %d, different %d
+`, head, f.connects.Load(), f.broken.Load(), f.silent.Load(), f.cut.Load(), f.refused.Load(),
+		f.said.Load(), f.acked.Load(), f.unsaid.Load(), events.events,
+		f.fresh.Load(), f.complete.Load(), f.replayed.Load(), f.reload.Load(), events.gaps, events.told, events.reloads,
+		events.losses, events.duplicates, events.disorders, events.differing,
+		f.made.Load(), messages, ops.events, f.nacks.Load(), f.closedChannels.Load(), f.refusals.Load(), f.ghosted.Load(),
+		ops.losses, ops.duplicates, ops.differing)
+	t.Log(text)
+	if bad := events.bad() + ops.bad(); bad > 0 {
+		t.Errorf("%d findings, such as:\n%s", bad, strings.Join(append(events.examples, ops.examples...), "\n"))
+	}
+	if events.events == 0 || ops.events == 0 {
+		t.Error("nothing happened: that shows nothing")
+	}
+}
