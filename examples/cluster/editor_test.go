@@ -63,7 +63,11 @@ func (e *editor) topic() string { return "document:" + tenant + ":" + e.paper.na
 
 // connection is one of them, and returns why it ended.
 func (e *editor) connection(ctx context.Context) (err error) {
-	if e.wire, err = dialWire(ctx, e.base, "/socket/websocket?vsn=2.0.0"); err != nil {
+	token, err := mint(e.name, "")
+	if err != nil {
+		return err
+	}
+	if e.wire, err = dialWire(ctx, e.base, "/socket/websocket?vsn=2.0.0&token="+token); err != nil {
 		return err
 	}
 	defer e.hangUp()

@@ -182,8 +182,8 @@ func (c *crowd) people() (all []*person) {
 	return all
 }
 
-// until waits until what says "". What it says last is why it is not.
-func until(t *testing.T, limit time.Duration, what func() string) {
+// until waits until what says "". What it says last is why it does not come to that.
+func until(t *testing.T, limit time.Duration, what func() string) bool {
 	t.Helper()
 	end := time.After(limit)
 	look := time.NewTicker(20 * ms)
@@ -191,13 +191,13 @@ func until(t *testing.T, limit time.Duration, what func() string) {
 	for {
 		why := what()
 		if why == "" {
-			return
+			return true
 		}
 		select {
 		case <-look.C:
 		case <-end:
 			t.Errorf("after %v: %s", limit, why)
-			return
+			return false
 		}
 	}
 }
@@ -360,7 +360,9 @@ func TestFaults(t *testing.T) {
 	}
 	s := newSite(t, nodesInStorm)
 	c := gather(t, s.base, seed)
-	until(t, settleTime, c.started)
+	if !until(t, settleTime, c.started) {
+		return
+	}
 	wind := &storm{t: t, fleet: s.fleet, store: s.store, count: map[string]int{}}
 	ctx, cancel := context.WithTimeout(t.Context(), *stormTime)
 	defer cancel()
