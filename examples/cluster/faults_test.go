@@ -26,19 +26,17 @@ import (
 var (
 	stormTime = flag.Duration("for", 8*time.Second, "length of the fault run")
 	stormSeed = flag.Uint64("seed", 0, "seed of the fault run; 0 takes one by the clock")
+	// The lease of a dead node, a restart, and the patience of clients, on a busy machine.
+	settleTime = flag.Duration("settle", 90*time.Second, "how long everything may take to be whole again after the last fault")
+	talkers    = flag.Int("talkers", 40, "clients that talk in rooms")
+	editors    = flag.Int("editors", 20, "clients that edit documents")
 )
-
-// settleTime is how long everything may take to be whole again after the last fault:
-// the lease of a dead node, and a restart on a busy machine.
-const settleTime = 90 * time.Second
 
 // Who takes part.
 const (
 	nodesInStorm = 3
-	talkers      = 40
 	rooms        = 5
 	roomsOfEach  = 2
-	editors      = 20
 	papers       = 4
 )
 
@@ -141,7 +139,7 @@ func gather(t *testing.T, base string, seed uint64) *crowd {
 	for i := range papers {
 		c.papers = append(c.papers, newPaper(fmt.Sprintf("paper%d", i)))
 	}
-	for i := range talkers {
+	for i := range *talkers {
 		one := &talker{
 			person: person{base, fmt.Sprintf("talker%d", i), make(chan struct{}), &c.count},
 			random: rand.New(rand.NewPCG(seed, uint64(1000+i))), pace: 200 * ms, quiet: c.quiet.Load,
@@ -153,7 +151,7 @@ func gather(t *testing.T, base string, seed uint64) *crowd {
 		}
 		c.talkers = append(c.talkers, one)
 	}
-	for i := range editors {
+	for i := range *editors {
 		c.editors = append(c.editors, &editor{
 			person: person{base, fmt.Sprintf("editor%d", i), make(chan struct{}), &c.count},
 			random: rand.New(rand.NewPCG(seed, uint64(2000+i))), pace: 400 * ms, quiet: c.quiet.Load,
@@ -224,7 +222,7 @@ func (c *crowd) started() string {
 func marks(t *testing.T, base string, l *ledger) map[string]place {
 	t.Helper()
 	newest := map[string]place{}
-	until(t, settleTime, func() string {
+	until(t, *settleTime, func() string {
 		for i := range rooms {
 			room := fmt.Sprintf("room:%d", i)
 			if _, ok := newest[room]; ok {
@@ -319,7 +317,7 @@ func (c *crowd) settled(newest map[string]place) func() string {
 			if now := one.stands(); !now.ready || now.pending > 0 || now.head != newest {
 				return fmt.Sprintf("%s: %s: %+v of %d", one.name, one.paper.name, now, newest)
 			}
-			if want := editors / papers; present != want {
+			if want := *editors / papers; present != want {
 				return fmt.Sprintf("%s has %d clients, want %d: ghosts", one.paper.name, present, want)
 			}
 		}
@@ -338,8 +336,10 @@ func (c *crowd) sameCrowd() string {
 					return fmt.Sprintf("%s sees %s %d times in %s, want %d", one.name, other.name, seen[other.name], room, want)
 				}
 			}
-			if extra := len(seen) - talkers*roomsOfEach/rooms; extra != 0 {
-				return fmt.Sprintf("%s sees %d too many in %s: %v", one.name, extra, room, seen)
+			for user := range seen {
+				if !strings.HasPrefix(user, "talker") {
+					return fmt.Sprintf("%s sees %s in %s, who has left", one.name, user, room)
+				}
 			}
 		}
 	}
@@ -360,7 +360,7 @@ func TestFaults(t *testing.T) {
 	}
 	s := newSite(t, nodesInStorm)
 	c := gather(t, s.base, seed)
-	if !until(t, settleTime, c.started) {
+	if !until(t, *settleTime, c.started) {
 		return
 	}
 	wind := &storm{t: t, fleet: s.fleet, store: s.store, count: map[string]int{}}
@@ -371,8 +371,8 @@ func TestFaults(t *testing.T) {
 	calm := time.Now()
 	c.quiet.Store(true)
 	newest := marks(t, s.base, c.ledger)
-	until(t, settleTime, c.settled(newest))
-	until(t, settleTime, c.sameCrowd)
+	until(t, *settleTime, c.settled(newest))
+	until(t, *settleTime, c.sameCrowd)
 	whole := time.Since(calm)
 	c.stop()
 	c.living.Wait()
@@ -416,7 +416,7 @@ func (c *crowd) report(t *testing.T, newest map[string]place, head string) {
 	if bad := events.bad() + ops.bad(); bad > 0 {
 		t.Errorf("%d findings, such as:\n%s", bad, strings.Join(append(events.examples, ops.examples...), "\n"))
 	}
-	if events.events == 0 || ops.events == 0 {
+	if events.events == 0 || ops.events == 0 && *editors > 0 {
 		t.Error("nothing happened: that shows nothing")
 	}
 }
