@@ -84,7 +84,7 @@ func (p *polls) serve(w http.ResponseWriter, r *http.Request) {
 func (p *polls) get(w http.ResponseWriter, r *http.Request) {
 	s := p.find(r)
 	switch {
-	case s == nil && p.mount.node.draining.Load():
+	case s == nil && p.mount.node.refuses():
 		p.mount.unavailable(w)
 	case s == nil:
 		p.begin(w, r)

@@ -37,6 +37,7 @@ type metrics struct {
 	asks          *prometheus.CounterVec // by outcome
 	tokens        *prometheus.CounterVec // by source, outcome
 	brokerUp      prometheus.Gauge
+	brokerState   *prometheus.GaugeVec // by state
 	brokerErrors  prometheus.Counter
 	nodes         prometheus.Gauge
 	nodeMessages  *prometheus.CounterVec // by outcome
@@ -101,7 +102,8 @@ func newMetrics() *metrics {
 		notices:       counters("presence_notices_total", "Messages made for the members of a topic to tell them of presence: diffs, counts, lists.", "pattern"),
 		asks:          counters("asks_total", "Answers awaited from clients, by outcome.", "outcome"),
 		tokens:        counters("tokens_total", "Tokens checked, by source and outcome.", "source", "outcome"),
-		brokerUp:      gauge("broker_up", "1 while the broker answers."),
+		brokerUp:      gauge("broker_up", "1 unless this node is cut off from the others."),
+		brokerState:   gauges("broker_state", "1 for the state of the broker: healthy, degraded or down.", "state"),
 		brokerErrors:  count("broker_errors_total", "Broker calls that failed."),
 		nodes:         gauge("nodes", "Nodes that are there as this one knows it, itself included; 0 without a broker in common."),
 		nodeMessages:  counters("node_messages_total", "Messages between nodes: sent, received, dropped because the broker was down or too slow, refused because this version cannot read them.", "outcome"),
@@ -184,7 +186,7 @@ func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.connections, m.handshakes, m.closes, m.messagesIn, m.bytesIn, m.invalid,
 		m.framesOut, m.bytesOut, m.writes, m.published, m.deliveries, m.drops, m.queueDepth, m.handlers,
 		m.handlerErrors, m.joins, m.recoveries, m.publishWrite, m.roundTrip, m.limited, m.topics, m.members, m.presences, m.notices,
-		m.asks, m.tokens, m.brokerUp, m.brokerErrors, m.nodes, m.nodeMessages, m.connTime,
+		m.asks, m.tokens, m.brokerUp, m.brokerState, m.brokerErrors, m.nodes, m.nodeMessages, m.connTime,
 		m.sequenced, m.nacks, m.sessions, m.docClients, m.crashes, m.appends}
 }
 

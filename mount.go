@@ -99,7 +99,7 @@ func codecNamed(name string) codec {
 // order of envelope.md section 1, and the first that fails answers.
 func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n := m.node
-	if n.draining.Load() {
+	if n.refuses() {
 		m.unavailable(w)
 		return
 	}
@@ -124,11 +124,13 @@ func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.accept(id)
 }
 
+// unavailable answers for a node that drains or is isolated.
 func (m *Mount) unavailable(w http.ResponseWriter) {
-	m.count(string(ReasonShutdown))
+	reason, text := m.node.refusal()
+	m.count(string(reason))
 	w.Header().Set("Retry-After", strconv.Itoa(m.node.retryAfter()))
 	w.Header().Set("Connection", "close")
-	http.Error(w, "the server is restarting", http.StatusServiceUnavailable)
+	http.Error(w, text, http.StatusServiceUnavailable)
 }
 
 func (m *Mount) count(outcome string) { m.node.metrics.handshakes.WithLabelValues(outcome).Inc() }
@@ -284,10 +286,11 @@ func (h *handshake) accept(id *Identity) {
 	go c.serve()
 }
 
-// turnAway answers 503 because Shutdown came between the first check and now. The
+// turnAway answers 503 because Shutdown, or isolation, came between the first check and now. The
 // answer that accepts the handshake was not written yet.
 func (h *handshake) turnAway(c *conn) {
-	h.m.count(string(ReasonShutdown))
+	reason, _ := h.m.node.refusal()
+	h.m.count(string(reason))
 	c.nc.SetWriteDeadline(time.Now().Add(h.m.node.linger))
 	fmt.Fprintf(c.nc, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", h.m.node.retryAfter())
 	c.nc.Close()

@@ -35,6 +35,9 @@ type settings struct {
 	perSecond float64       // as told in connected; 0 is no limit
 	burst     int
 	promises  []byte // see promisesOf
+
+	watch     func(BrokerStatus) // nil without WithBrokerWatch
+	isolation time.Duration      // for which the broker may be down; 0 for ever
 }
 
 // node is what all connections of a server share.
@@ -53,6 +56,7 @@ type node struct {
 
 	draining atomic.Bool
 	closed   atomic.Bool    // the drain is over
+	isolated atomic.Bool    // cut off from the other nodes for too long
 	refusing atomic.Int64   // refused connections that linger
 	waiting  atomic.Int64   // connections that have yet to authenticate
 	tenanted atomic.Bool    // there has been an identity with a tenant
@@ -65,11 +69,22 @@ type node struct {
 	closers []func()      // see atClose
 }
 
+// refuses reports whether nobody is let in, whoever it is.
+func (n *node) refuses() bool { return n.draining.Load() || n.isolated.Load() }
+
+// refusal says why.
+func (n *node) refusal() (Reason, string) {
+	if n.draining.Load() {
+		return ReasonShutdown, "the server is restarting"
+	}
+	return ReasonOverloaded, "the server is cut off from the others"
+}
+
 // add makes c known; false when the server is closed to newcomers.
 func (n *node) add(c *Client) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.draining.Load() {
+	if n.refuses() {
 		return false
 	}
 	if c.at = n.clients.add(c); c.at == 0 {
@@ -217,8 +232,13 @@ func (n *node) lingerUntil(now time.Time) time.Time {
 	return until
 }
 
-// retryAfter is in how many seconds a drained server's clients should come back.
-func (n *node) retryAfter() int { return 1 + int(n.window.Load()/1000) }
+// retryAfter is in how many seconds those who were refused should come back.
+func (n *node) retryAfter() int {
+	if n.draining.Load() {
+		return 1 + int(n.window.Load()/1000)
+	}
+	return int(retryDelays[ReasonOverloaded].low.Seconds())
+}
 
 func (n *node) code(reason Reason) int {
 	if code, ok := n.codes[reason]; ok {

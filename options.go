@@ -392,6 +392,33 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
+// WithBrokerWatch has f called with the state of the shared broker as it is, from
+// within [New], and whenever it changes, one call at a time. f must not block; a panic
+// is logged.
+func WithBrokerWatch(f func(BrokerStatus)) Option {
+	return func(c *config) error {
+		if f == nil {
+			return errors.New("WithBrokerWatch: nil")
+		}
+		c.watch = f
+		return c.once("WithBrokerWatch")
+	}
+}
+
+// WithIsolation closes the clients, as overloaded, when the shared broker has been
+// down for longer than after: another node may be better off. Until it is not down any
+// more handshakes are answered with 503, and so is [Server.Ready]. By default clients
+// stay, and talk to those who are on the same node.
+func WithIsolation(after time.Duration) Option {
+	return func(c *config) error {
+		if after < time.Second {
+			return fmt.Errorf("WithIsolation(%v): want at least 1s", after)
+		}
+		c.isolation = after
+		return c.once("WithIsolation")
+	}
+}
+
 // WithBroker sets what carries events between nodes. The default serves one node.
 func WithBroker(b Broker) Option {
 	return func(c *config) error {

@@ -183,7 +183,7 @@ func (p *phoenixMount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.poll(w, r)
 	case transport != "websocket":
 		http.NotFound(w, r)
-	case p.node.draining.Load():
+	case p.node.refuses():
 		p.unavailable(w)
 	case r.Method != http.MethodGet:
 		p.count("bad_request")

@@ -33,6 +33,7 @@ import (
 type Server struct {
 	main       *Mount
 	node       *node
+	lookout    *lookout
 	registerer prometheus.Registerer
 }
 
@@ -90,11 +91,14 @@ func (c *config) build() (*Server, error) {
 	if c.broker == nil {
 		c.broker = newMemoryBroker()
 	}
-	if shared, ok := c.broker.(SharedBroker); ok {
-		n.cluster = newCluster(shared, c.nodeTTL, n.metrics, n.log, n.wheel)
+	b, shared := c.broker.(SharedBroker)
+	switch {
+	case shared:
+		n.cluster = newCluster(b, c.nodeTTL, n.metrics, n.log, n.wheel)
+	case n.watch != nil || n.isolation > 0:
+		return nil, errors.New("WithBrokerWatch, WithIsolation: they need WithBroker with one that nodes share")
 	}
 	n.asks.metrics = n.metrics
-	n.metrics.brokerUp.Set(1)
 	n.pool = newFlushPool(n.metrics, c.stall)
 	if c.writers > 0 {
 		n.pool.workers = c.writers
@@ -105,9 +109,12 @@ func (c *config) build() (*Server, error) {
 	if err := n.metrics.register(c.registerer); err != nil {
 		return nil, fmt.Errorf("WithMetrics: %w", err)
 	}
-	s := &Server{node: n, registerer: c.registerer}
+	s := &Server{node: n, lookout: newLookout(n), registerer: c.registerer}
 	s.main = &Mount{node: n, gate: g, terms: &terms{channels: c.channels}, to: newSession, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
 	n.cluster.start()
+	if shared {
+		s.lookout.follow(b) // the last step: nothing would stop it after a mistake
+	}
 	return s, nil
 }
 

@@ -116,11 +116,16 @@ func (n *node) cut(ended <-chan struct{}) {
 }
 
 // Ready returns a handler for a load balancer: 200 while the server takes
-// connections, 503 from the start of a drain.
+// connections, 503 from the start of a drain, and while [WithIsolation] keeps
+// clients away.
 func (s *Server) Ready() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if s.node.draining.Load() {
+		switch n := s.node; {
+		case n.draining.Load():
 			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
+		case n.isolated.Load():
+			http.Error(w, "isolated", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
@@ -128,8 +133,9 @@ func (s *Server) Ready() http.Handler {
 }
 
 // Health returns a handler that tells, as JSON, whether the server works and how
-// much it has to do: status ("ok" or "draining"), connections, topics, members,
-// goroutines, uptime_ms, and whether there is an authenticator. It always answers
+// much it has to do: status ("ok", "draining" or "isolated"), connections, topics,
+// members, goroutines, uptime_ms, the state of the broker ("healthy", "degraded" or
+// "down"), and whether there is an authenticator. It always answers
 // 200, needs no authentication and tells no names. It counts all topics, so it is
 // for checks every few seconds.
 func (s *Server) Health() http.Handler {
@@ -140,15 +146,18 @@ func (s *Server) Health() http.Handler {
 			topics, members = topics+1, members+count
 		}
 		status := "ok"
-		if n.draining.Load() {
+		switch {
+		case n.draining.Load():
 			status = "draining"
+		case n.isolated.Load():
+			status = "isolated"
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		json.NewEncoder(w).Encode(map[string]any{
 			"status": status, "connections": n.size(), "topics": topics, "members": members,
 			"goroutines": runtime.NumGoroutine(), "uptime_ms": time.Since(n.base).Milliseconds(),
-			"authenticator": !s.main.gate.noAuth,
+			"authenticator": !s.main.gate.noAuth, "broker": s.lookout.state().String(),
 		})
 	})
 }
