@@ -12,9 +12,12 @@ var ErrNotSupported = errors.New("realtime: not supported by the client's protoc
 
 // Answer is one client's answer to an Ask.
 type Answer struct {
-	Client *Client
-	Data   json.RawMessage // nil with an error
-	Err    error           // why there is none: the context's, ErrClosed, ErrNotJoined, ErrNotSupported
+	Client     *Client // nil if it is connected to another node
+	Connection string  // as [Client.ID] returns it
+	User       string
+	Node       string          // that the client is connected to, see [Server.Node]
+	Data       json.RawMessage // nil with an error
+	Err        error           // why there is none: the context's, ErrClosed, ErrNotJoined, ErrNotSupported
 }
 
 // asks holds the questions that wait for answers. A client answers each at most
@@ -121,7 +124,9 @@ func (a *asks) finish(id string, q *question, late error) []Answer {
 	for _, i := range q.index {
 		q.answers[i].Err = late
 	}
-	for _, one := range q.answers {
+	for i := range q.answers {
+		one := &q.answers[i]
+		one.Connection, one.User = one.Client.id, one.Client.User()
 		outcome := "answered"
 		if one.Err != nil {
 			outcome = "unanswered"

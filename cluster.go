@@ -97,6 +97,16 @@ func (c *cluster) nodes() []string {
 	return c.leases.here()
 }
 
+// hears reports whether this node hears the others. One that is alone does.
+func (c *cluster) hears() bool {
+	if c == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.leases.since.IsZero()
+}
+
 // alive says whether a node is there, itself included, and whether that can be
 // known. Who is not there for sure never comes back under that name. A node that
 // this one has not heard of is not known of until a TTL has passed: it may have
@@ -195,6 +205,25 @@ func (c *cluster) reborn(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.rebirths = append(c.rebirths, f)
+}
+
+// spawn has f run by a goroutine that close waits for; ctx ends before. It returns
+// false when the node is alone or closed.
+func (c *cluster) spawn(f func(ctx context.Context)) bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.work.Add(1)
+	go func() {
+		defer c.work.Done()
+		f(c.ctx)
+	}()
+	return true
 }
 
 // start begins. The subscriptions are made by a goroutine of their own, however

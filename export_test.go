@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -126,4 +127,18 @@ func (s *Server) MailCounts() (sent, received, dropped, refused float64) {
 // NodeMail returns the data of an event from another node with one message of a kind.
 func NodeMail(from string, kind byte, body []byte) []byte {
 	return appendMail(from, []memo{{kind, body}})
+}
+
+// NodeMailKinds writes an event from another node in short: of each message the kind,
+// three bytes of the body, and the rest as text.
+func NodeMailKinds(data []byte) string {
+	_, memos, err := parseMail(data)
+	if err != nil {
+		return err.Error()
+	}
+	var words []string
+	for _, one := range memos {
+		words = append(words, fmt.Sprintf("%d % x %s", one.kind, one.body[:min(3, len(one.body))], one.body[min(3, len(one.body)):]))
+	}
+	return strings.Join(words, "; ")
 }

@@ -50,7 +50,8 @@ type node struct {
 	limits  *limiter
 	seats   *seats[*Client]
 	asks    asks
-	cluster *cluster // nil when alone
+	cluster *cluster  // nil when alone, and then the following is, too
+	query   *gatherer // questions to all nodes
 	crew    crew
 	base    time.Time
 

@@ -40,6 +40,7 @@ const (
 
 var (
 	errNodeMail    = errors.New("not a message between nodes")
+	errNodeLong    = errors.New("realtime: too long to be sent to another node")
 	errNodeVersion = errors.New("a message between nodes of another version")
 )
 

@@ -16,6 +16,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type Server struct {
 	main       *Mount
 	node       *node
 	lookout    *lookout
+	remote     *remote
 	registerer prometheus.Registerer
 }
 
@@ -95,6 +97,7 @@ func (c *config) build() (*Server, error) {
 	switch {
 	case shared:
 		n.cluster = newCluster(b, c.nodeTTL, n.metrics, n.log, n.wheel)
+		n.query = newGatherer(n.cluster)
 	case n.watch != nil || n.isolation > 0:
 		return nil, errors.New("WithBrokerWatch, WithIsolation: they need WithBroker with one that nodes share")
 	}
@@ -109,8 +112,9 @@ func (c *config) build() (*Server, error) {
 	if err := n.metrics.register(c.registerer); err != nil {
 		return nil, fmt.Errorf("WithMetrics: %w", err)
 	}
-	s := &Server{node: n, lookout: newLookout(n), registerer: c.registerer}
+	s := &Server{node: n, lookout: newLookout(n), remote: &remote{node: n, query: n.query}, registerer: c.registerer}
 	s.main = &Mount{node: n, gate: g, terms: &terms{channels: c.channels}, to: newSession, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
+	s.remote.register()
 	n.cluster.start()
 	if shared {
 		s.lookout.follow(b) // the last step: nothing would stop it after a mistake
@@ -222,20 +226,31 @@ func (s *Server) Publish(ctx context.Context, topic, event string, payload any, 
 	return s.node.hub.publish(ctx, e)
 }
 
-// Push sends an event of topic to the connections on this node that to means and
-// that have joined topic, such as all those of one user; it returns for how many
+// Push sends an event of topic to the connections that to means and that have
+// joined topic, such as all those of one user; it returns for how many on this node
 // it was queued. "global" reaches all of them. That there are none is no error. See
-// [Client.Push].
+// [Client.Push]. Other nodes are told and not waited for; what one node pushes to a
+// client comes in its order.
 func (s *Server) Push(to Target, topic, event string, payload any) (int, error) {
-	data, err := marshal(payload)
+	data, err := eventData(event, payload)
 	if err != nil {
 		return 0, err
 	}
-	if !isBinary(payload) {
+	binary := isBinary(payload)
+	if !binary {
 		payload = data // encoded once
 	}
+	cs := s.node.meant(to)
+	if to.Connection == "" || len(cs) == 0 {
+		err = s.remote.push(to, topic, event, data, binary)
+	}
+	n, near := pushAll(cs, topic, event, payload)
+	return n, cmp.Or(near, err)
+}
+
+func pushAll(cs []*Client, topic, event string, payload any) (int, error) {
 	n := 0
-	for _, c := range s.node.meant(to) {
+	for _, c := range cs {
 		switch err := c.Push(topic, event, payload); {
 		case err == nil:
 			n++
@@ -246,12 +261,17 @@ func (s *Server) Push(to Target, topic, event string, payload any) (int, error) 
 	return n, nil
 }
 
-// Ask sends an event to every member of topic on this node and waits until all
-// have answered, have gone, or ctx ends; ctx should have a deadline, since a
-// client may never answer. There is an [Answer] for each member, in no order, and
-// none for a topic without members. The event is not part of the topic's history.
-// The error is [ErrUnknownTopic], or that of the event's name or the payload; what
-// went wrong with one member is in its answer.
+// Ask sends an event to every member of topic and waits until all have answered,
+// have gone, or ctx ends; ctx should have a deadline, since a client may never
+// answer. There is an [Answer] for each member, in no order, and none for a topic
+// without members. The event is not part of the topic's history. The error is
+// [ErrUnknownTopic], or that of the event's name or the payload; what went wrong with
+// one member is in its answer.
+//
+// Members on other nodes are waited for until shortly before the deadline, so that
+// their nodes can still answer; without one for 10 s. With a [*PartialError], which
+// names the nodes whose answers are missing, the others' answers are returned all
+// the same.
 func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]Answer, error) {
 	data, err := eventData(event, payload)
 	if err != nil {
@@ -260,8 +280,14 @@ func (s *Server) Ask(ctx context.Context, topic, event string, payload any) ([]A
 	if s.node.hub.patternOf(topic) == nil {
 		return nil, fmt.Errorf("%w: %q", ErrUnknownTopic, topic)
 	}
+	far := s.remote.question(ctx, topic, event, data)
 	cs := slices.Collect(s.Clients(topic))
-	return s.node.asks.ask(ctx, cs, &outbound{kind: kindEvent, topic: topic, event: event, data: data}), nil
+	near := s.node.asks.ask(ctx, cs, &outbound{kind: kindEvent, topic: topic, event: event, data: data})
+	for i := range near {
+		near[i].Node = s.node.cluster.id()
+	}
+	more, err := s.remote.answers(far)
+	return append(near, more...), err
 }
 
 // Ticket returns a one-time ticket that lets one connection in as id, with
@@ -310,12 +336,16 @@ func (s *Server) History(ctx context.Context, topic string, after uint64, limit 
 	return s.node.hub.page(ctx, p, topic, after, limit)
 }
 
-// Disconnect closes the connections on this node that target means, as
-// "disconnected", and returns how many that are. why may be nil; its Text and Retry
-// are what the clients are told: by default not to come back. It does not stop them
-// from doing so: that is the authenticator's business.
+// Disconnect closes the connections that target means, as "disconnected", and
+// returns how many there are on this node. why may be nil; its Text and Retry are
+// what the clients are told: by default not to come back. It does not stop them from
+// doing so: that is the authenticator's business. Other nodes are told and not waited
+// for: while one of them is cut off from the broker its clients stay.
 func (s *Server) Disconnect(target Target, why *Error) int {
 	cs := s.node.meant(target)
+	if target.Connection == "" || len(cs) == 0 {
+		s.remote.disconnect(target, why)
+	}
 	for _, c := range cs {
 		c.link.disconnect(ReasonDisconnected, why, nil)
 	}

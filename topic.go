@@ -409,6 +409,13 @@ func (t *topic) clients() []*Client {
 	return cs
 }
 
+// size returns how many members there are.
+func (t *topic) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.members.len()
+}
+
 // all iterates over a snapshot of the members.
 func (t *topic) all() iter.Seq[*Client] {
 	return func(yield func(*Client) bool) {
