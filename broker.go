@@ -73,6 +73,9 @@ func (s BrokerState) String() string {
 	return "down"
 }
 
+// subscribeTime is how long a broker may take to subscribe.
+const subscribeTime = 10 * time.Second
+
 // ErrBrokerDown is in the chain of what Publish returns while the broker cannot
 // give an event its place in the order. It is shown to a client whose handler
 // returns it.

@@ -85,12 +85,19 @@ func (t *topic) check() error {
 }
 
 // checkLocked returns what is wrong with a roster: every entry must be one of a
-// member's, and the sums right.
+// member's, or told by another node, and the sums right.
 func (r *rollCall) checkLocked() error {
 	tracked := map[*entry]bool{}
 	for m := range r.topic.members.all() {
 		for _, e := range m.present.entries {
 			tracked[e] = true
+		}
+	}
+	if r.nodes != nil {
+		for _, w := range r.nodes.heard.nodes {
+			for _, e := range w.entries {
+				tracked[e] = true
+			}
 		}
 	}
 	metas, bytes := 0, 0
@@ -118,7 +125,7 @@ func (h *hub) presences() (n int) {
 		for _, t := range h.shards[i].list() {
 			if r, ok := t.presence.(*rollCall); ok {
 				t.mu.Lock()
-				n += r.metas
+				n += len(r.mineLocked())
 				t.mu.Unlock()
 			}
 		}

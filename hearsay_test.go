@@ -99,7 +99,7 @@ func (g *gossip) read() {
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		d, ask := n.hear(l.id, t)
+		d, ask := n.hear(strings.TrimRight(l.id, "'"), t)
 		n.learn(d)
 		if ask {
 			n.question(l.from)
@@ -161,18 +161,22 @@ func (n *gossiper) die() {
 
 func (n *gossiper) giveUp(o *gossiper) {
 	n.gone[o.id] = true
-	n.learn(n.lose(o.id))
+	n.learn(n.lose(strings.TrimRight(o.id, "'")))
 }
 
-// comeBack is after a cut. If the others have noticed, the node has another name now.
+// comeBack is after a cut. If some of the others have noticed, the node has another name
+// now, and is the same node to the rest.
 func (n *gossiper) comeBack(noticed bool) {
 	n.cut = false
 	for _, o := range n.desks {
-		if noticed && o != n {
+		if noticed && o != n && n.IntN(3) > 0 {
 			o.giveUp(n)
 		}
 	}
 	if noticed {
+		for _, o := range n.desks {
+			o.gone[n.id] = true // at the latest when the new name is heard of
+		}
 		n.id += "'"
 	}
 	n.tell(nil, n.roll(true))
@@ -219,7 +223,7 @@ func (n *gossiper) turnOver() {
 	n.turn()
 	for _, id := range n.missing() {
 		for _, o := range n.desks {
-			if o.id == id {
+			if strings.TrimRight(o.id, "'") == id {
 				n.question(o)
 			}
 		}

@@ -22,6 +22,8 @@ type hub struct {
 	metrics *metrics
 	wheel   *wheel // for the ticks of presence
 	refs    *refs
+	tell    *tellers // of presence; nil when alone
+	gathers gathers  // of presence
 	seed    maphash.Seed
 	shards  [256]hubShard
 
@@ -164,7 +166,7 @@ func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
 		t = &topic{stream: stream{name, p.rules}, kindred: p.kindred}
 		t.opening.Store(&opening{done: make(chan struct{})})
 		if p.presence != nil {
-			t.presence = &rollCall{topic: t, rules: p.presence, wheel: h.wheel, refs: h.refs, gauge: h.metrics.presences}
+			t.presence = h.rollCall(t)
 		}
 		s.topics[name] = t
 		h.metrics.topics.Inc()
@@ -172,6 +174,23 @@ func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
 	}
 	t.refs++
 	return t, created
+}
+
+func (h *hub) rollCall(t *topic) *rollCall {
+	r := &rollCall{topic: t, rules: t.pattern.presence, wheel: h.wheel, refs: h.refs, gauge: h.metrics.presences}
+	if h.tell != nil {
+		r.nodes = &exchange{topic: t, tell: h.tell, mine: r.mineLocked, apply: r.changeLocked}
+		r.nodes.say.life = h.refs.last.Add(1)
+	}
+	return r
+}
+
+// exchange returns what t has to do with other nodes, nil if nothing.
+func (t *topic) exchange() *exchange {
+	if r, ok := t.presence.(*rollCall); ok {
+		return r.nodes
+	}
+	return nil
 }
 
 // await waits until the topic is open. The context is looked at only if it is
@@ -194,14 +213,15 @@ func (t *topic) await(ctx context.Context) error {
 	}
 }
 
-// subscribeTime is how long a broker may take to subscribe.
-const subscribeTime = 10 * time.Second
-
 // open subscribes t to the broker. Others who want to join meanwhile wait.
 func (h *hub) open(ctx context.Context, t *topic) {
 	o := t.opening.Load()
 	defer close(o.done)
 	from, stop, err := h.subscribe(ctx, t)
+	if x := t.exchange(); err == nil && x != nil {
+		t.stop = stop
+		err = x.open(ctx)
+	}
 	if err != nil {
 		h.metrics.brokerErrors.Inc()
 		o.err = fmt.Errorf("subscribe to %s: %w", t.name, err)

@@ -140,7 +140,7 @@ func TestPhoenixTakesWhatComesWithoutWaiting(t *testing.T) { // phoenix.md secti
 			}
 		}
 		c.quiet()
-		if left := s.Presence("room:1"); len(left) > 0 {
+		if left := whoIs(t, s, "room:1"); len(left) > 0 {
 			t.Errorf("present after the end: %s", left)
 		}
 	})
@@ -163,7 +163,7 @@ func TestPhoenixConnectionMayEndDuringAJoin(t *testing.T) { // phoenix.md sectio
 		synctest.Wait()
 		close(release)
 		synctest.Wait()
-		if left := s.Presence("room:1"); len(left) > 0 || ended != 1 {
+		if left := whoIs(t, s, "room:1"); len(left) > 0 || ended != 1 {
 			t.Errorf("present after the end: %s; the host heard of %d ends, want 1", left, ended)
 		}
 	})
@@ -228,7 +228,7 @@ func TestProtocolsComeAndGoTogether(t *testing.T) {
 		clients.Wait()
 		synctest.Wait()
 		for n := range 3 {
-			if left := s.Presence(fmt.Sprintf("room:%d", n)); len(left) > 0 {
+			if left := whoIs(t, s, fmt.Sprintf("room:%d", n)); len(left) > 0 {
 				t.Errorf("present after the end in room:%d: %s", n, left)
 			}
 		}

@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -19,7 +20,12 @@ type PresenceOption func(*presenceRules) error
 // protocol. Changes are collected for a tick ([PresenceTick]) and told in one
 // message; what came and went in between is not told. No overflow policy drops these
 // events: a client without room for one is closed as "slow_consumer". They have no
-// offset, and the list is that of this node.
+// offset.
+//
+// Servers with a broker in common ([SharedBroker]) have one list: what happens on one
+// node is told on the others a tick later. Who was on a node that is given up leaves
+// ([WithNodeTTL]). The first member on a node waits for the others' lists before it is
+// let in, a quarter of a second at most; what comes later is told as a diff.
 //
 // Above [PresenceLimit], or when the list needs more than half of the bytes that a
 // queue may hold ([WithQueue]), members are counted only: they get an empty
@@ -107,12 +113,24 @@ func (c *Client) Untrack(topic, key string) error {
 	return c.link.present(trackNot, topic, key, nil)
 }
 
-// Presence returns who is present in topic on this node, as of now: for each key its
-// metas, phx_ref included. The map is the caller's, the metas must not be changed. A
-// topic without members or without [Presence] has nobody.
-func (s *Server) Presence(topic string) map[string][]json.RawMessage {
-	if t := s.node.hub.lookup(topic); t != nil && t.presence != nil {
-		return t.presence.(*rollCall).who()
+// Presence returns who is present in topic on all nodes: for each key its metas, phx_ref
+// included. The map is the caller's, the metas must not be changed. A topic without
+// members or without [Presence] has nobody.
+//
+// Where the topic has members the list is at hand, and as late as theirs: what happens
+// on another node is known a tick later. Elsewhere the other nodes are asked; that
+// takes until all have answered, or ctx ends: the error names those that have not, and
+// is that of ctx, and the list is that of the others. After [Server.Shutdown] it is
+// [ErrServerClosed].
+func (s *Server) Presence(ctx context.Context, topic string) (map[string][]json.RawMessage, error) {
+	if s.node.closed.Load() {
+		return map[string][]json.RawMessage{}, ErrServerClosed
 	}
-	return map[string][]json.RawMessage{}
+	if p := s.node.hub.patternOf(topic); p == nil || p.presence == nil {
+		return map[string][]json.RawMessage{}, nil
+	}
+	if t := s.node.hub.lookup(topic); t != nil && t.await(ctx) == nil {
+		return t.presence.(*rollCall).who(), nil
+	}
+	return s.node.hub.present(ctx, topic)
 }

@@ -108,6 +108,7 @@ func (c *config) build() (*Server, error) {
 	}
 	n.hub = newHub(c.broker, n.pool, n.metrics)
 	n.hub.wheel = n.wheel
+	n.hub.among(n.cluster)
 	n.seats = newSeats[*Client](c.perServer, c.perUser, c.newest)
 	if err := n.metrics.register(c.registerer); err != nil {
 		return nil, fmt.Errorf("WithMetrics: %w", err)

@@ -32,6 +32,7 @@ type rollCall struct {
 	refs  *refs
 	gauge counter // entries on this node
 	entry wheelEntry
+	nodes *exchange // with those of other nodes; nil when alone
 
 	// Guarded by the topic's lock.
 	roster
@@ -86,7 +87,20 @@ func (r *rollCall) leftLocked(m *member) {
 }
 
 // close implements [attendance].
-func (r *rollCall) close() { r.wheel.cancel(&r.entry) }
+func (r *rollCall) close() {
+	if r.nodes != nil {
+		r.nodes.close() // which changes nothing here afterwards
+	}
+	r.wheel.cancel(&r.entry)
+}
+
+// mineLocked returns what the members here have tracked.
+func (r *rollCall) mineLocked() (entries []*entry) {
+	for m := range r.topic.members.all() {
+		entries = append(entries, m.present.entries...)
+	}
+	return entries
+}
 
 // change makes a change to what m has tracked. The caller sees to it that m stays a
 // member meanwhile.
@@ -107,15 +121,26 @@ func (r *rollCall) who() map[string][]json.RawMessage {
 	return r.list()
 }
 
-// applyLocked makes a change, which members hear of at the tick.
+// applyLocked makes a change by members here, which all members hear of at the tick.
 func (r *rollCall) applyLocked(d delta) {
 	if d.empty() {
 		return
 	}
-	r.apply(d)
+	r.changeLocked(d)
 	r.gauge.Add(float64(len(d.joins) - len(d.leaves)))
+	if r.nodes != nil {
+		r.nodes.say.note(d)
+	}
+}
+
+// changeLocked makes a change, whoever it is by.
+func (r *rollCall) changeLocked(d delta) {
+	if d.empty() {
+		return
+	}
+	r.apply(d)
 	r.counting = r.counting || r.aboveLocked(1)
-	if !r.due && r.topic.members.len() > 0 {
+	if !r.due && (r.topic.members.len() > 0 || r.nodes != nil) {
 		r.due = true
 		r.wheel.schedule(&r.entry, r, time.Now().Add(r.rules.tick))
 	}
@@ -149,6 +174,9 @@ func (r *rollCall) expire(time.Time) time.Time {
 		r.frames = [maxCodecs]*frame{} // nobody will ask for them
 	}
 	b := r.turnLocked()
+	if r.nodes != nil {
+		r.nodes.kickLocked()
+	}
 	for m := range t.members.all() {
 		for _, n := range r.newsLocked(b, m.present.seen) {
 			if f := n.frame(m.client.enc); f != nil && r.giveLocked(m, f, &wake) {
@@ -239,6 +267,9 @@ func (r *rollCall) newsLocked(b *bulletin, seen uint64) []*notice {
 func (r *rollCall) diffLocked(news delta) []*notice {
 	if news.empty() {
 		return nil
+	}
+	if r.nodes != nil {
+		news = news.net()
 	}
 	return []*notice{r.noticeLocked(presenceDiff, appendDiff(nil, news))}
 }

@@ -132,12 +132,26 @@ func (a *attendee) change(what tracking, key string, fresh func(old *entry) *ent
 
 // delta is a change of a roster: whoever left, then whoever came.
 //
-// It is also what nodes will tell each other. A node publishes the deltas of its own
+// It is also what nodes tell each other. A node publishes the deltas of its own
 // members; another makes entries of their keys, refs and texts, keeps those of each
-// node by their refs as an [attendee] keeps a client's, and applies the same delta
-// here. A node that is gone is a delta of leaves: all that was kept of it.
+// node by their refs (see [hearsay]), and applies the same delta here. A node that is
+// gone is a delta of leaves: all that was kept of it.
 type delta struct {
 	joins, leaves []*entry
+}
+
+// net returns d without the leaves of refs that join: those of a node that was given up
+// and is back already. Clients let the leave win otherwise (phoenix.md section 4.4).
+func (d delta) net() delta {
+	if len(d.joins) == 0 || len(d.leaves) == 0 {
+		return d
+	}
+	back := make(map[string]bool, len(d.joins))
+	for _, e := range d.joins {
+		back[e.ref] = true
+	}
+	left := slices.DeleteFunc(slices.Clone(d.leaves), func(e *entry) bool { return back[e.ref] })
+	return delta{d.joins, left}
 }
 
 func (d delta) empty() bool { return len(d.joins)+len(d.leaves) == 0 }

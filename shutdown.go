@@ -64,6 +64,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, f := range n.closers {
 		f()
 	}
+	n.hub.tell.close()
 	n.cluster.close()
 	n.wheel.stop()
 	n.metrics.unregister(s.registerer)

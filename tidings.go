@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -47,7 +48,35 @@ const (
 	maxTextBytes   = maxMetaBytes + 4*maxEntryRef // with what the server adds
 )
 
-var errTidings = errors.New("realtime: not presence of another node")
+var (
+	errTidings = errors.New("not presence of another node")
+	errTooMuch = errors.New("more presence of another node than is kept")
+)
+
+// appendPost returns tidings of a node as the data of an event: a JSON string of
+// base64, as brokers carry bytes.
+func appendPost(from string, t *tidings) json.RawMessage {
+	b := t.append(appendText(nil, from))
+	data := make([]byte, 0, base64.StdEncoding.EncodedLen(len(b))+2)
+	return append(base64.StdEncoding.AppendEncode(append(data, '"'), b), '"')
+}
+
+// parsePost is the way back.
+func parsePost(data json.RawMessage) (from string, t *tidings, err error) {
+	if len(data) < 2 || len(data) > base64.StdEncoding.EncodedLen(maxTidings) {
+		return "", nil, errTidings
+	}
+	b, err := base64.StdEncoding.AppendDecode(nil, data[1:len(data)-1])
+	if err != nil {
+		return "", nil, errTidings
+	}
+	from, b, ok := cutText(b)
+	if !ok || !isNodeID(from) {
+		return "", nil, errTidings
+	}
+	t, err = decodeTidings(b)
+	return from, t, err
+}
 
 // append appends the encoded form.
 func (t *tidings) append(b []byte) []byte {
