@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -15,6 +16,7 @@ import (
 // A document needs no creation. Whoever holds a token of its tenant for it may
 // connect; the first message has number 1.
 type Documents struct {
+	word     string // that its topics begin with
 	registry *registry
 	channels sync.Map // channelKey to *documentChannel
 }
@@ -51,10 +53,11 @@ func (s *Server) documents(pattern string, opts []DocumentOption) (*Documents, e
 	if set.tenants == nil {
 		return nil, errors.New("want DocumentTenants")
 	}
-	if set.log == nil {
-		set.log = NewMemoryLog()
-	}
 	n := s.node
+	common, err := n.commonOrder(set)
+	if err != nil {
+		return nil, err
+	}
 	if set.maxMessage == 0 {
 		set.maxMessage = int(min(16<<20, max(n.messageBytes-64<<10, n.messageBytes/2)))
 	}
@@ -62,7 +65,7 @@ func (s *Server) documents(pattern string, opts []DocumentOption) (*Documents, e
 	if err != nil {
 		return nil, err
 	}
-	d := &Documents{}
+	d := &Documents{word: word}
 	topics, err := s.declare(strings.TrimSuffix(pattern, "}")+"...}", []TopicOption{Join(d.join), Left(d.left)})
 	if err != nil {
 		return nil, err
@@ -71,12 +74,31 @@ func (s *Server) documents(pattern string, opts []DocumentOption) (*Documents, e
 		return nil, err
 	}
 	d.registry = newRegistry(household{
-		documentRules: set, node: n, topics: &topics.template, count: newDocumentCounters(n.metrics),
+		documentRules: set, debts: common, node: n, topics: &topics.template, count: newDocumentCounters(n.metrics),
 		rules: &rules{policy: catchUp, drops: n.metrics.drops.WithLabelValues(string(catchUp))},
 	})
 	n.atClose(d.registry.close)
+	s.shareDocuments(d)
 	d.handle(topics)
 	return d, nil
+}
+
+// commonOrder returns what has documents ordered together with other nodes, nil if this
+// one orders them alone, in a log.
+func (n *node) commonOrder(set *documentRules) (*debts, error) {
+	if n.cluster == nil && set.log == nil {
+		set.log = NewMemoryLog()
+	}
+	if set.log != nil {
+		return nil, nil
+	}
+	if b, ok := n.cluster.broker.(interface{ Documents() DocumentOrder }); ok {
+		if order := b.Documents(); order != nil {
+			return newDebts(order, n), nil
+		}
+	}
+	return nil, errors.New("the broker of WithBroker cannot order documents for several nodes: " +
+		"want DocumentLog, and no document on two nodes, or a broker with the method Documents")
 }
 
 // firstWord returns the word that topics of pattern begin with.
@@ -166,9 +188,33 @@ func (d *Documents) Sessions() iter.Seq2[DocumentID, *Session] {
 	}
 }
 
-// DisconnectTenant closes the channels of a tenant's connected clients on this node,
-// and returns how many those were. They may come back: [Tenants.Unregister] ends that.
+// DisconnectTenant closes the channels of a tenant's connected clients, and returns how
+// many those were on this node; the others are told, and not waited for. They may come
+// back: [Tenants.Unregister] ends that.
 func (d *Documents) DisconnectTenant(tenant string) int {
+	d.registry.node.cluster.send("", nodeDocuments, append(appendText(nil, d.word), tenant...))
+	return d.disconnectTenant(tenant)
+}
+
+// shareDocuments has d obey what other nodes say of tenants, beside those before it.
+func (s *Server) shareDocuments(d *Documents) {
+	s.ofTenants = append(slices.Clip(s.ofTenants), func(word, tenant string) {
+		if word == d.word {
+			d.disconnectTenant(tenant)
+		}
+	})
+	all := s.ofTenants
+	s.node.cluster.handle(nodeDocuments, func(_ string, body []byte) {
+		word, tenant, _ := cutText(body)
+		s.node.spawn(func() {
+			for _, f := range all {
+				f(word, string(tenant))
+			}
+		})
+	})
+}
+
+func (d *Documents) disconnectTenant(tenant string) int {
 	n := 0
 	for _, ch := range d.channels.Range {
 		ch := ch.(*documentChannel)

@@ -11,19 +11,36 @@ import (
 // errTooManyClients refuses a connect_document.
 var errTooManyClients = errors.New("realtime: too many clients in the document")
 
-// initialLocked returns after which message the initialMessages of a begin: the
-// client may have loaded the last but one acknowledged summary.
-func (s *Session) initialLocked(a *admission) int64 {
-	if a.lastSeen > s.sn {
+// initialLocked returns after which message the initialMessages of a begin, which end
+// with sn: the client may have loaded the last but one acknowledged summary.
+func (s *Session) initialLocked(a *admission, sn int64) int64 {
+	if a.lastSeen > sn {
 		a.lastSeen = -1
 	}
 	after := max(s.summaries[1].Covered, a.lastSeen)
-	if bound := s.sn - int64(s.initial); s.initial > 0 && bound > after {
+	if bound := sn - int64(s.initial); s.initial > 0 && bound > after {
 		s.node.log.Warn("realtime: document has more messages than a client gets", "tenant", s.id.Tenant, "document", s.id.Document,
-			"messages", s.sn-after, "limit", s.initial)
+			"messages", sn-after, "limit", s.initial)
 		after = bound
 	}
 	return after
+}
+
+// readAll returns the messages after one number and up to another, as far as the log
+// reaches back.
+func (s *Session) readAll(after, to int64) (all []SequencedMessage, err error) {
+	for after < to {
+		page, err := s.order.read(s.ctx, after, to, 1000)
+		if err != nil {
+			return nil, fmt.Errorf("read log: %w", err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		all = append(all, page...)
+		after = page[len(page)-1].SequenceNumber
+	}
+	return all, nil
 }
 
 func (s *Session) addLocked(p *participant, now time.Time) {

@@ -298,12 +298,10 @@ func checkSender(p *participant, id string, ok bool) *Error {
 	return nil
 }
 
-// ignored is the answer to a push that no event answers.
-func ignored(reason string) *Error {
-	return &Error{Code: reason, Text: "Ignored", Retry: RetryNever, Data: map[string]string{"reason": reason}}
-}
-
 func accepted(err error) (any, error) {
+	if told, ok := errors.AsType[*Error](err); ok {
+		return nil, told
+	}
 	if err != nil {
 		return Nothing, nil // the channel is being closed
 	}

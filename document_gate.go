@@ -27,6 +27,11 @@ func submissionOf(data []byte, name string) (id string, batches json.RawMessage,
 	return id, batches, named && len(batches) > 0 && batches[0] == '['
 }
 
+// ignored is the answer to a push that no event answers.
+func ignored(reason string) *Error {
+	return &Error{Code: reason, Text: "Ignored", Retry: RetryNever, Data: map[string]string{"reason": reason}}
+}
+
 // allowance is what a rate leaves to one client.
 type allowance struct {
 	rule

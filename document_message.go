@@ -1,12 +1,14 @@
 package realtime
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -411,3 +413,25 @@ func nackContents(sn int64, code int, text string, retryAfter int) []byte {
 	}
 	return append(b, '}')
 }
+
+// tail is the op's message as far as it does not depend on its numbers.
+func (p *proposal) tail() DocumentTail {
+	b := make([]byte, 0, 96+len(p.contents)+len(p.metadata)+len(p.compression))
+	return DocumentTail{p.kind, appendMessageTail(b, p.kind, p.contents, nil, p.metadata, p.compression)}
+}
+
+// systemTail is that of a message of the server; see systemMessage.
+func systemTail(kind string, contents []byte) DocumentTail {
+	return DocumentTail{kind, appendMessageTail(nil, kind, contents, contents, nil, nil)}
+}
+
+// interruptedTail is the message that refuses a summary whose node has died, in parts
+// between which its number stands.
+var interruptedTail = sync.OnceValue(func() (parts [3][]byte) {
+	text := systemTail(typeSummaryNack, nackContents(maxWhole, 500, interruptedText, 0)).Text
+	copy(parts[:], bytes.Split(text, fmt.Append(nil, int64(maxWhole))))
+	return parts
+})
+
+// interruptedText is for summaries that a crash or a restart came between.
+const interruptedText = "The session ended before the summary was decided"

@@ -62,9 +62,8 @@ func (s *ownOrder) open(ctx context.Context) error {
 	}
 	s.recent.add(rest, s.history)
 	s.noteLocked(s.seq.sn, s.seq.sent)
-	s.count.ops.Add(float64(len(rest)))
-	if s.op != nil && len(rest) > 0 {
-		s.op(s.id.Tenant, s.id.Document, rest)
+	if len(rest) > 0 {
+		s.showLocked(rest)
 	}
 	s.emptySince = now
 	s.planLocked(now)
@@ -107,7 +106,7 @@ func (s *ownOrder) connect(a *admission) error {
 	s.mu.Lock()
 	over, after := s.over, int64(0)
 	if !over {
-		after = s.initialLocked(a)
+		after = s.initialLocked(a, s.sn)
 	}
 	newest := s.numbers[0].Load()
 	s.mu.Unlock()
@@ -125,23 +124,6 @@ func (s *ownOrder) connect(a *admission) error {
 		}
 	})
 	return cmp.Or(lost, err)
-}
-
-// readAll returns the messages after one number and up to another, as far as the log
-// reaches back.
-func (s *ownOrder) readAll(after, to int64) (all []SequencedMessage, err error) {
-	for after < to {
-		page, err := s.log.Read(s.ctx, s.id, after, to, 1000)
-		if err != nil {
-			return nil, fmt.Errorf("read log: %w", err)
-		}
-		if len(page) == 0 {
-			break
-		}
-		all = append(all, page...)
-		after = page[len(page)-1].SequenceNumber
-	}
-	return all, nil
 }
 
 // restLocked returns what has come after a number, of late.
@@ -343,9 +325,6 @@ func (s *ownOrder) expelLocked(now time.Time) {
 		s.idleDue = time.Time{}
 	}
 }
-
-// appendTime is how long the log may take to store one submission.
-const appendTime = 5 * time.Second
 
 // storeLocked stores messages, which the sequencer has just numbered. After an error
 // the caller restores the sequencer; [ErrSequenceTaken] ends the session, which has

@@ -22,7 +22,45 @@ type registry struct {
 func newRegistry(h household) *registry {
 	r := &registry{household: h, sessions: map[DocumentID]*Session{}}
 	r.household.forget = r.drop
+	if r.debts != nil {
+		r.debts.show = r.show
+		r.node.cluster.watch(r.watch)
+		r.node.cluster.reborn(r.reborn)
+	}
 	return r
+}
+
+func (r *registry) ordering(s *Session) ordering {
+	if r.debts == nil {
+		return &ownOrder{Session: s}
+	}
+	return &sharedOrder{Session: s, common: r.debts.common, debts: r.debts}
+}
+
+// show has the host see messages that came of a document whose session is over.
+func (r *registry) show(id DocumentID, messages []SequencedMessage) {
+	r.count.ops.Add(float64(len(messages)))
+	if r.op != nil {
+		r.node.guard("OnOp", func() { r.op(id.Tenant, id.Document, messages) })
+	}
+}
+
+// watch has the clients of a node that is gone leave the documents that this one has.
+func (r *registry) watch(node string, here bool) {
+	if here {
+		return
+	}
+	for _, s := range r.list() {
+		r.debts.owe(s.id, &DocumentStep{Kind: StepBury, Nodes: []string{node}})
+	}
+}
+
+// reborn ends the sessions of a node whose clients the others had leave: these come
+// back with other client ids.
+func (r *registry) reborn() {
+	for _, s := range r.list() {
+		r.node.spawn(s.stop)
+	}
 }
 
 // find returns the session of a document, which it starts if it does not run, and
@@ -74,7 +112,7 @@ func (r *registry) newSession(id DocumentID) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{household: &r.household, id: id, stream: stream{name, r.rules}, ready: make(chan struct{})}
-	s.order = &ownOrder{Session: s}
+	s.order = r.ordering(s)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -134,5 +172,8 @@ func (r *registry) close() {
 		default: // cancelled, its start fails
 			s.cancel()
 		}
+	}
+	if r.debts != nil {
+		r.debts.close()
 	}
 }

@@ -35,9 +35,6 @@ func (s *Session) pauseLocked(now time.Time) {
 	}
 }
 
-// owedTime is when a leave that could not be stored is tried again.
-const owedTime = time.Second
-
 // idlePeriod is the time between two looks for idle writers (document.md section 7.5).
 func (s *Session) idlePeriod() time.Duration {
 	return min(30*time.Second, max(s.clientTimeout/10, wheelTick))

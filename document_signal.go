@@ -1,6 +1,11 @@
 package realtime
 
-import "encoding/json"
+import (
+	"encoding/binary"
+	"encoding/json"
+	"maps"
+	"slices"
+)
 
 // signal is one signal of a client: what is delivered, and to whom (document.md
 // sections 8.1 and 8.2).
@@ -139,4 +144,84 @@ func idOf(value []byte) string {
 	}
 	id, _ := unquote(value)
 	return id
+}
+
+// appendSignals appends signals as they travel from one node to another: of each what
+// it is for, its contents, and the clients.
+func appendSignals(b []byte, all []signal) []byte {
+	for i := range all {
+		s := &all[i]
+		switch {
+		case s.targeted != nil:
+			b = appendIDs(append(b, signalTargeted), s.targeted)
+		case len(s.ignored) > 0:
+			b = appendIDs(append(b, signalIgnored), s.ignored)
+		case s.target != "":
+			b = appendIDs(append(b, signalTargeted), map[string]bool{s.target: true})
+		default:
+			b = append(b, signalToAll)
+		}
+		b = append(binary.AppendUvarint(b, uint64(len(s.content))), s.content...)
+	}
+	return b
+}
+
+// Whom a signal is for.
+const (
+	signalToAll    byte = 0
+	signalTargeted byte = 1
+	signalIgnored  byte = 2
+)
+
+func appendIDs(b []byte, ids map[string]bool) []byte {
+	b = binary.AppendUvarint(b, uint64(len(ids)))
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		b = appendText(b, id)
+	}
+	return b
+}
+
+// parseSignals reads what appendSignals wrote, ok false for anything else.
+func parseSignals(b []byte) (all []signal, ok bool) {
+	for len(b) > 0 {
+		var s signal
+		var content string
+		to := b[0]
+		if b = b[1:]; to > signalIgnored {
+			return nil, false
+		}
+		if to != signalToAll {
+			var ids map[string]bool
+			if ids, b, ok = cutIDs(b); !ok {
+				return nil, false
+			}
+			if to == signalTargeted {
+				s.targeted = ids
+			} else {
+				s.ignored = ids
+			}
+		}
+		if content, b, ok = cutText(b); !ok || !json.Valid([]byte(content)) {
+			return nil, false
+		}
+		s.content = json.RawMessage(content)
+		all = append(all, s)
+	}
+	return all, true
+}
+
+func cutIDs(b []byte) (ids map[string]bool, rest []byte, ok bool) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)) { // each takes a byte at least
+		return nil, nil, false
+	}
+	ids, b = map[string]bool{}, b[size:]
+	for range n {
+		var id string
+		if id, b, ok = cutText(b); !ok {
+			return nil, nil, false
+		}
+		ids[id] = true
+	}
+	return ids, b, true
 }

@@ -20,6 +20,7 @@ type household struct {
 	topics *template // of the channels' names
 	rules  *rules    // of the documents' streams
 	count  *documentCounters
+	debts  *debts         // nil unless several nodes order the documents
 	forget func(*Session) // called when it is over, without a lock
 }
 
@@ -102,9 +103,10 @@ type Session struct {
 	summaries    [2]SummaryMark // as in LogHead
 	hooks        int            // summaries that the host looks at
 	wakes        wakes
-	published    time.Time // when messages were queued last
-	brisk        bool      // and they followed others closely
-	slow         []*Client // to be closed once the lock is gone
+	published    time.Time      // when messages were queued last
+	brisk        bool           // and they followed others closely
+	slow         []*Client      // to be closed once the lock is gone
+	ended        []*participant // and those whose channels are
 
 	// When what is due; zero for not at all.
 	next       time.Time // when the wheel will ask
@@ -149,8 +151,8 @@ func (s *Session) enter(f func()) (err error) {
 		}
 		s.over = s.over || s.lost != nil
 		over, lost := s.over, s.lost
-		woken, slow, brisk := s.wakes, s.slow, s.brisk
-		s.wakes, s.slow, s.brisk = wakes{}, nil, false
+		woken, slow, ended, brisk := s.wakes, s.slow, s.ended, s.brisk
+		s.wakes, s.slow, s.ended, s.brisk = wakes{}, nil, nil, false
 		var left []*participant
 		if over {
 			left = s.clearLocked()
@@ -159,6 +161,9 @@ func (s *Session) enter(f func()) (err error) {
 		woken.flush(s.node.pool, brisk)
 		for _, c := range slow {
 			c.link.disconnect(ReasonSlowConsumer, nil, nil)
+		}
+		for _, p := range ended {
+			p.end(errDocumentClosed)
 		}
 		if over {
 			s.bury(left, lost)
@@ -241,19 +246,29 @@ const briskTime = time.Millisecond
 // publishLocked queues stored messages for every participant but except, and has the
 // host see them.
 func (s *Session) publishLocked(messages []SequencedMessage, except *participant) {
+	s.queueLocked(messages, except)
+	s.showLocked(messages)
+}
+
+// queueLocked queues stored messages for every participant but except.
+func (s *Session) queueLocked(messages []SequencedMessage, except *participant) {
 	now := time.Now()
 	s.brisk, s.published = now.Sub(s.published) < briskTime, now
 	s.recent.add(messages, s.history)
 	last := &messages[len(messages)-1]
 	s.noteLocked(last.SequenceNumber, last.MinimumSequenceNumber)
 	s.noopDue = time.Time{} // every message stops the timer (document.md section 7.2)
-	s.count.ops.Add(float64(len(messages)))
 	n := s.noticeOf(eventOp, opData(s.id.Document, messages))
 	for _, p := range s.participants {
 		if p != except {
 			s.giveLocked(p, n, messages[0].SequenceNumber)
 		}
 	}
+}
+
+// showLocked counts messages, and has the host see them.
+func (s *Session) showLocked(messages []SequencedMessage) {
+	s.count.ops.Add(float64(len(messages)))
 	if s.op != nil {
 		s.op(s.id.Tenant, s.id.Document, messages)
 	}

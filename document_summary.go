@@ -15,9 +15,6 @@ func (s *Session) summaryRequest(p *participant, op *proposal, m SequencedMessag
 	return r
 }
 
-// interruptedText is for summaries that a crash or a restart came between.
-const interruptedText = "The session ended before the summary was decided"
-
 // considerLocked has the host decide about a summary, without waiting for it.
 func (s *Session) considerLocked(r SummaryRequest) {
 	if s.summary == nil {

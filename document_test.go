@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-58bc6ac1/realtime"
+	"github.com/seed-58bc6ac1/realtime/realtimetest"
 )
 
 // The rules are those of document.md; the comments name its sections.
@@ -22,6 +24,10 @@ const docTopic = "document:acme:doc1"
 // docServer makes a server with documents, and the tenant acme.
 func docServer(t *testing.T, opts ...realtime.DocumentOption) (*realtime.Server, *realtime.Documents) {
 	t.Helper()
+	if os.Getenv("REALTIME_SHARED_DOCUMENTS") != "" {
+		s := newServer(t, realtime.WithBroker(realtimetest.NewCluster().Node()))
+		return s, s.Documents("document:{tenant}:{document}", append([]realtime.DocumentOption{realtime.DocumentTenants(acme(t))}, opts...)...)
+	}
 	s := newServer(t)
 	return s, s.Documents("document:{tenant}:{document}", append([]realtime.DocumentOption{realtime.DocumentTenants(acme(t))}, opts...)...)
 }

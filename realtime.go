@@ -37,6 +37,7 @@ type Server struct {
 	lookout    *lookout
 	remote     *remote
 	registerer prometheus.Registerer
+	ofTenants  []func(word, tenant string) // ends what a tenant has here; see Documents
 }
 
 // New makes a server. It starts nothing: goroutines exist only while there are

@@ -24,6 +24,8 @@ type Cluster struct {
 	mu     sync.Mutex // guards the following and all below; held while delivering
 	topics map[string]*sharedTopic
 	nodes  []*Node
+
+	order func() realtime.DocumentOrder
 }
 
 // sharedTopic is one topic of a cluster.
@@ -50,13 +52,16 @@ type sharedSubscription struct {
 }
 
 // NewCluster returns a cluster without nodes.
-func NewCluster() *Cluster { return &Cluster{topics: map[string]*sharedTopic{}} }
+func NewCluster() *Cluster {
+	return &Cluster{topics: map[string]*sharedTopic{}, order: realtime.NewMemoryOrder()}
+}
 
 // Node returns the broker of one more node.
 func (c *Cluster) Node() *Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := &Node{cluster: c, watchers: map[*func(realtime.BrokerStatus)]bool{}}
+	n.documents.DocumentOrder, n.documents.node = c.order(), n
 	c.nodes = append(c.nodes, n)
 	return n
 }
@@ -169,7 +174,8 @@ func (s *sharedSubscription) gapLocked(g realtime.Gap, upTo uint64) {
 
 // Node is the [realtime.SharedBroker] of one node of a [Cluster].
 type Node struct {
-	cluster *Cluster
+	cluster   *Cluster
+	documents nodeDocuments
 
 	// Guarded by the cluster's mu.
 	fault  error         // errCut, errStuck or nil
@@ -202,6 +208,7 @@ func (n *Node) Hang() { n.setFault(errStuck) }
 // [realtime.BrokerHealthy].
 func (n *Node) Heal() {
 	n.setFault(nil)
+	n.documents.catchUp()
 	n.Report(realtime.BrokerStatus{})
 }
 
@@ -218,6 +225,7 @@ func (n *Node) setFault(err error) {
 	}
 	was := n.fault
 	n.fault = err
+	n.documents.off.Store(err != nil)
 	if was == nil || err != nil {
 		return
 	}
