@@ -72,8 +72,12 @@ func (d *debts) later(f func()) {
 func (d *debts) payLoop(id DocumentID) {
 	defer d.work.Done()
 	for step := d.next(id, false); step != nil; step = d.next(id, true) {
+		told := false // or an outage fills the log
 		for err := d.pay(id, step); err != nil; err = d.pay(id, step) {
-			d.log.Warn("realtime: document", "tenant", id.Tenant, "document", id.Document, "error", err)
+			if !told {
+				told = true
+				d.log.Warn("realtime: document", "tenant", id.Tenant, "document", id.Document, "error", err)
+			}
 			select {
 			case <-time.After(owedTime):
 			case <-d.ctx.Done():

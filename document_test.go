@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,7 +23,7 @@ const docTopic = "document:acme:doc1"
 // docServer makes a server with documents, and the tenant acme.
 func docServer(t *testing.T, opts ...realtime.DocumentOption) (*realtime.Server, *realtime.Documents) {
 	t.Helper()
-	if os.Getenv("REALTIME_SHARED_DOCUMENTS") != "" {
+	if sharedDocuments() {
 		s := newServer(t, realtime.WithBroker(realtimetest.NewCluster().Node()))
 		return s, s.Documents("document:{tenant}:{document}", append([]realtime.DocumentOption{realtime.DocumentTenants(acme(t))}, opts...)...)
 	}
