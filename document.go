@@ -66,7 +66,7 @@ func (s *Server) documents(pattern string, opts []DocumentOption) (*Documents, e
 		return nil, err
 	}
 	d := &Documents{word: word}
-	topics, err := s.declare(strings.TrimSuffix(pattern, "}")+"...}", []TopicOption{Join(d.join), Left(d.left)})
+	topics, err := s.declare(strings.TrimSuffix(pattern, "}")+"...}", []TopicOption{Join(d.join), Left(d.left), gapless})
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +113,9 @@ func firstWord(pattern string) (string, error) {
 	}
 	return t.segments[0].literal, nil
 }
+
+// gapless: a document has numbers of its own, and is read again where they stop.
+func gapless(p *Pattern) error { p.gapless = true; return nil }
 
 // refuseTopic is the join function of topics that name no document.
 func refuseTopic(context.Context, *Client, Message) (any, error) {

@@ -4,7 +4,9 @@ package realtime
 func (t *topic) receive(e *Event) {
 	switch {
 	case e.Gap != nil:
-		t.lose(e)
+		if !t.pattern.gapless {
+			t.lose(e)
+		}
 	case t.pattern.intercepts[e.Name] != nil:
 		t.present(e)
 	default:
