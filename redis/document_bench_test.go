@@ -13,25 +13,6 @@ import (
 	"github.com/seed-58bc6ac1/realtime/redis/redistest"
 )
 
-var benchDocument = realtime.DocumentID{Tenant: "acme", Document: "doc"}
-
-func benchStep(kind realtime.StepKind, client string) *realtime.DocumentStep {
-	return &realtime.DocumentStep{Kind: kind, Client: client, Node: "n", Writer: true, Object: []byte(`{}`),
-		Join: benchTail("join"), Leave: benchTail("leave")}
-}
-
-func benchTail(kind string) realtime.DocumentTail {
-	return realtime.DocumentTail{Type: kind, Text: fmt.Appendf(nil, `,"type":%q,"contents":%q,"timestamp":`, kind, strings.Repeat("x", 100))}
-}
-
-func benchOps(client string, csn int64, rsn int64, n int) *realtime.DocumentStep {
-	step := benchStep(realtime.StepOps, client)
-	for i := range n {
-		step.Ops = append(step.Ops, realtime.DocumentOp{DocumentTail: benchTail("op"), CSN: csn + int64(i), RSN: rsn})
-	}
-	return step
-}
-
 // cpuOf returns the seconds of processor time that the server has used.
 func cpuOf(b *testing.B, s *redistest.Server) (seconds float64) {
 	info, err := s.CLI("info", "cpu")
@@ -56,13 +37,13 @@ func BenchmarkDocumentOps(b *testing.B) {
 			b.Run(fmt.Sprintf("ops=%d/writers=%d", each, writers), func(b *testing.B) {
 				s := redistest.Start(b)
 				n := newLossyNode(b, s.URL())
-				if _, stop, err := n.Attend(b.Context(), benchDocument, func(*realtime.DocumentNews) {}); err != nil {
+				if _, stop, err := n.Attend(b.Context(), testDocument, func(*realtime.DocumentNews) {}); err != nil {
 					b.Fatal(err)
 				} else {
 					defer stop()
 				}
 				for w := range writers {
-					if _, err := n.Take(b.Context(), benchDocument, benchStep(realtime.StepJoin, fmt.Sprint(w))); err != nil {
+					if _, err := n.Take(b.Context(), testDocument, testStep(realtime.StepJoin, fmt.Sprint(w))); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -74,7 +55,7 @@ func BenchmarkDocumentOps(b *testing.B) {
 				for w := range writers {
 					all.Go(func() {
 						for csn := int64(1); left.Add(-1) >= 0; csn += int64(each) {
-							out, err := n.Take(b.Context(), benchDocument, benchOps(fmt.Sprint(w), csn, int64(writers), each))
+							out, err := n.Take(b.Context(), testDocument, testOps(fmt.Sprint(w), csn, int64(writers), each))
 							if err != nil || len(out.Messages) != each {
 								b.Errorf("%+v, %v", out, err)
 								return
