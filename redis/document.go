@@ -90,8 +90,13 @@ var documentKeys = [...]string{"doc.state", "doc.rsns", "doc.writers", "doc.plac
 
 const streamKey = 7 // the index of the messages' key
 
+// nameOf returns the name of a document in its keys, which no other has.
+func nameOf(id realtime.DocumentID) string {
+	return strconv.Itoa(len(id.Tenant)) + ":" + id.Tenant + ":" + id.Document
+}
+
 func (d *documents) at(id realtime.DocumentID) (*documentAt, error) {
-	name := strconv.Itoa(len(id.Tenant)) + ":" + id.Tenant + ":" + id.Document // no two ids have one
+	name := nameOf(id)
 	place, err := d.place(name)
 	if err != nil {
 		return nil, err

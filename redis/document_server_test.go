@@ -79,13 +79,20 @@ var testDocument = realtime.DocumentID{Tenant: "acme", Document: "doc"}
 // testStep is a step of one kind, with all that a join needs.
 func testStep(kind realtime.StepKind, client string) *realtime.DocumentStep {
 	return &realtime.DocumentStep{Kind: kind, Client: client, Node: "n", Writer: true, Summaries: true, Object: []byte(`{}`),
-		Join: testTail("join", client), Leave: testTail("leave", client), Noop: testTail("noop", ""),
+		Join: serverTail("join", `{"clientId":`+quote(client)+`}`), Leave: serverTail("leave", quote(client)), Noop: testTail("noop", ""),
 		Came: []byte("came " + client), Went: []byte("went " + client), Signal: []byte("signal of " + client)}
 }
 
 func testTail(kind, contents string) realtime.DocumentTail {
 	return realtime.DocumentTail{Type: kind, Text: fmt.Appendf(nil, `,"type":%q,"contents":%q,"timestamp":`, kind, contents)}
 }
+
+// serverTail is that of a message of the server, whose contents stand in it twice.
+func serverTail(kind, contents string) realtime.DocumentTail {
+	return realtime.DocumentTail{Type: kind, Text: fmt.Appendf(nil, `,"type":%q,"contents":%s,"data":%s,"timestamp":`, kind, contents, quote(contents))}
+}
+
+func quote(s string) string { return string(appendQuoted(nil, s)) }
 
 // testOps is a submission of n ops.
 func testOps(client string, csn, rsn int64, n int) *realtime.DocumentStep {
@@ -106,8 +113,7 @@ func testSummarize(client string, csn, rsn int64) *realtime.DocumentStep {
 func testAck(sn, covered int64) *realtime.DocumentStep {
 	step := testStep(realtime.StepAnswer, "")
 	handle := fmt.Sprint("handle ", sn)
-	contents := fmt.Sprintf(`{"handle":%q,"summaryProposal":{"summarySequenceNumber":%d}}`, handle, sn)
-	step.Answer = realtime.DocumentTail{Type: "summaryAck", Text: fmt.Appendf(nil, `,"type":"summaryAck","contents":%s,"data":%q,"timestamp":`, contents, contents)}
+	step.Answer = serverTail("summaryAck", fmt.Sprintf(`{"handle":%q,"summaryProposal":{"summarySequenceNumber":%d}}`, handle, sn))
 	step.Answers, step.Ack = sn, realtime.SummaryMark{Handle: handle, SequenceNumber: sn, Covered: covered}
 	return step
 }
