@@ -253,14 +253,14 @@ func (d *documents) check(ctx context.Context) {
 		feeds = append(feeds, f)
 	}
 	d.mu.Unlock()
-	for _, f := range feeds {
-		next := f.expects()
-		r, err := d.run(ctx, f.at, onlyArguments("head"))
-		if err != nil {
-			continue // the next check is as good
+	var batch sync.WaitGroup
+	for i, f := range feeds {
+		batch.Go(func() { f.check(ctx) })
+		if i%checkBatch == checkBatch-1 {
+			batch.Wait()
 		}
-		f.checked(r, next)
 	}
+	batch.Wait()
 }
 
 // pageBytes bounds what is read at once.

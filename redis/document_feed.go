@@ -253,11 +253,15 @@ func (f *feed) wait(ctx context.Context, number int64) error {
 	}
 }
 
-// expects returns the number of the notice that is told next.
-func (f *feed) expects() int64 {
+// check asks where the document stands.
+func (f *feed) check(ctx context.Context) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.next
+	next := f.next
+	f.mu.Unlock()
+	r, err := f.documents.run(ctx, f.at, onlyArguments("head"))
+	if err == nil { // else the next check is as good
+		f.checked(r, next)
+	}
 }
 
 // compare takes the answer to a step that published nothing.
