@@ -134,6 +134,8 @@ func (d *documents) Take(ctx context.Context, id realtime.DocumentID, step *real
 	}
 	var all *realtime.DocumentOutcome
 	for { // a step that many clients leave by is taken in portions
+		f := d.feed(id)
+		before := f.place()
 		r, err := d.run(ctx, a, args)
 		switch {
 		case err != nil:
@@ -141,7 +143,7 @@ func (d *documents) Take(ctx context.Context, id realtime.DocumentID, step *real
 		case r.twice:
 			return nil, errClientTwice
 		}
-		if err := d.told(ctx, id, r); err != nil {
+		if err := d.told(ctx, f, r, before); err != nil {
 			return nil, untold(err)
 		}
 		if all = r.addTo(all); !r.more {
@@ -165,14 +167,14 @@ func (d *documents) run(ctx context.Context, a *documentAt, args []string) (*ste
 	return readReply(m)
 }
 
-// told waits until this node's own feed has told what a step published.
-func (d *documents) told(ctx context.Context, id realtime.DocumentID, r *stepReply) error {
-	f := d.feed(id)
+// told waits until this node's own feed has told what a step published; f is nil if
+// there is none.
+func (d *documents) told(ctx context.Context, f *feed, r *stepReply, before feedPlace) error {
 	if f == nil {
 		return nil
 	}
 	if r.notice == nil {
-		f.compare(r)
+		f.checked(r, before)
 		return nil
 	}
 	f.offer(r.notice)

@@ -255,32 +255,36 @@ func (f *feed) wait(ctx context.Context, number int64) error {
 
 // check asks where the document stands.
 func (f *feed) check(ctx context.Context) {
-	f.mu.Lock()
-	next := f.next
-	f.mu.Unlock()
+	before := f.place()
 	r, err := f.documents.run(ctx, f.at, onlyArguments("head"))
 	if err == nil { // else the next check is as good
-		f.checked(r, next)
+		f.checked(r, before)
 	}
 }
 
-// compare takes the answer to a step that published nothing.
-func (f *feed) compare(r *stepReply) {
+// feedPlace is what a feed knew when it asked: the answer may be older than what was
+// told meanwhile.
+type feedPlace struct {
+	born string
+	next int64
+}
+
+func (f *feed) place() feedPlace {
+	if f == nil {
+		return feedPlace{}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.begun && f.born != "" && r.born != f.born {
-		f.loseLocked(errAnotherDocument)
-	}
+	return feedPlace{f.born, f.next}
 }
 
-// checked takes the answer to a question that was asked when next was the number of
-// the notice to be told next.
-func (f *feed) checked(r *stepReply, next int64) {
+// checked takes the answer to a question that was asked at a place.
+func (f *feed) checked(r *stepReply, before feedPlace) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case !f.begun || f.repairing || f.over:
-	case f.born != "" && r.born != f.born || r.number < next-1:
+	case before.born != "" && r.born != before.born || r.number < before.next-1:
 		f.loseLocked(errAnotherDocument)
 	default:
 		f.newest = max(f.newest, r.number)
