@@ -194,7 +194,12 @@ func readRecord(head, text string) (record, error) {
 		return record{}, errNotice
 	}
 	items := itemReader{rest: []byte(text), sn: sn - 1}
-	if !items.next() || !items.next() || len(items.rest) > 0 || len(items.news) != 1 || items.short || items.sn != sn {
+	for range 2 { // the head of the news, and the message
+		if !items.next() {
+			return record{}, errNotice
+		}
+	}
+	if len(items.rest) > 0 || len(items.news) != 1 || items.short || items.sn != sn {
 		return record{}, errNotice
 	}
 	return record{stepName{fields[1], fields[2]}, items.news[0]}, nil
