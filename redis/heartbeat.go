@@ -133,13 +133,14 @@ func (l *lane) check(t *topic) {
 	}
 }
 
-// checkAll has all topics with history compared.
+// checkAll has all topics with history compared within the heartbeat.
 func (l *lane) checkAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.rounds = l.rounds[:0]
 	for _, t := range l.topics {
 		if t.history != nil {
-			l.checks[t] = true
+			l.rounds = append(l.rounds, t)
 		}
 	}
 	select {
@@ -151,36 +152,53 @@ func (l *lane) checkAll() {
 // checkBatch is how many topics are asked for in one go.
 const checkBatch = 128
 
-// checkLoop compares topics with the server until ctx ends. What it cannot ask for
-// it asks again once the server is back.
+// checkLoop compares topics with the server until ctx ends: those that are due at once
+// before the rest, and the rest with pauses. What it cannot ask for it asks again once
+// the server is back.
 func (l *lane) checkLoop(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
+		topics, pause := l.takeChecks()
+		if len(topics) > 0 && l.compare(ctx, topics) != nil {
+			l.checkAgain(topics)
+			wait(ctx, 100*time.Millisecond)
+			continue
+		}
+		if len(topics) > 0 && pause == 0 {
+			continue
+		}
+		if len(topics) == 0 {
+			pause = l.heartbeat
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-l.due:
+		case <-timer.C:
 		case <-ctx.Done():
-			return
 		}
-		for topics := l.takeChecks(); len(topics) > 0 && ctx.Err() == nil; topics = l.takeChecks() {
-			if l.compare(ctx, topics) != nil {
-				l.checkAgain(topics)
-				wait(ctx, 100*time.Millisecond)
-			}
-		}
+		timer.Stop()
 	}
 }
 
-func (l *lane) takeChecks() []*topic {
+// takeChecks returns some topics that are due, and for how long to wait after these.
+func (l *lane) takeChecks() (topics []*topic, pause time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var topics []*topic
 	for t := range l.checks {
 		delete(l.checks, t)
-		topics = append(topics, t)
-		if len(topics) == checkBatch {
+		if topics = append(topics, t); len(topics) == checkBatch {
 			break
 		}
 	}
-	return topics
+	if len(topics) > 0 || len(l.rounds) == 0 {
+		return topics, 0
+	}
+	n := min(checkBatch, len(l.rounds))
+	topics = append(topics, l.rounds[:n]...)
+	l.rounds = l.rounds[n:]
+	if left := len(l.rounds) / checkBatch; left > 0 {
+		pause = l.heartbeat / 2 / time.Duration(left+1)
+	}
+	return topics, pause
 }
 
 func (l *lane) checkAgain(topics []*topic) {

@@ -33,6 +33,7 @@ type lane struct {
 	mu     sync.Mutex // guards the following
 	topics map[string]*topic
 	checks map[*topic]bool // due at once
+	rounds []*topic        // due within the heartbeat
 	due    chan struct{}   // there are some
 	debts  map[string]bool // plain topics with events that were not published
 }

@@ -30,8 +30,13 @@ if age > 0 then
     end
   until not last or last ~= oldest[#oldest][1]
 end
+local after = ARGV[1]
+local gone = tonumber(m[2]) - tonumber(ARGV[6]) -- beyond the size; the stream keeps some more
+if tonumber(after) < gone then
+  after = string.format('%.0f', gone)
+end
 local answer = {m[1], m[2], m[3] or ''}
-for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])) do
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. after .. '-0', '+', 'COUNT', ARGV[2])) do
   answer[#answer + 1] = entry[1]
   answer[#answer + 1] = entry[2][2]
 end
