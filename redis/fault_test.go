@@ -367,6 +367,22 @@ func TestWhatCouldNotBePublishedIsAGapOnOtherNodes(t *testing.T) {
 	}
 }
 
+// TestRecoveryDoesNotWaitForTheHeartbeat has a publisher find out that the server does
+// not answer, long before the next heartbeat.
+func TestRecoveryDoesNotWaitForTheHeartbeat(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	b := open(t, s.URL(), redis.Timeout(500*time.Millisecond), redis.Heartbeat(time.Hour))
+	w := watching(t, b)
+	s.Stop()
+	if err := publish(b, "topic", "during", kept); !errors.Is(err, realtime.ErrBrokerDown) {
+		t.Errorf("publishing: %v", err)
+	}
+	w.await(t, realtime.BrokerDown)
+	s.Cont()
+	w.await(t, realtime.BrokerHealthy)
+}
+
 // TestABusyScriptIsWaitedOut has the server busy with somebody's endless script.
 func TestABusyScriptIsWaitedOut(t *testing.T) {
 	t.Parallel()

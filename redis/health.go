@@ -79,13 +79,14 @@ func (h *health) note(w weight, err error) {
 		return
 	}
 	switch w {
+	case harmless:
+		return
 	case fatal:
 		h.setCommands(standing{realtime.BrokerDown, err})
 	case partial:
 		h.setCommands(standing{realtime.BrokerDegraded, err})
-	case doubtful:
-		h.doubt()
 	}
+	h.doubt() // its end is not waited for until the next heartbeat
 }
 
 // doubt has the server asked at once whether it is there.

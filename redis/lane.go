@@ -132,6 +132,7 @@ func (l *lane) do(ctx context.Context, doing string, call func(context.Context) 
 		return m, nil
 	}
 	if ctx.Err() != nil { // the caller's patience is no measure of the server
+		l.health.doubt()
 		return m, unavailable(doing, context.Cause(ctx))
 	}
 	return m, l.failed(doing, err)
@@ -178,6 +179,8 @@ func (l *lane) usesShards(ctx context.Context) (bool, error) {
 	if l.detected {
 		return l.sharded, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
 	info, err := l.client.Do(ctx, l.client.B().Info().Section("server").Build()).ToString()
 	if err != nil {
 		return false, fmt.Errorf("ask for the server's version: %w", err)
