@@ -29,13 +29,14 @@ func WithAddress(host string, port int) Option {
 }
 
 // WithCluster makes the server, called name, one of a cluster. It listens for the
-// others at host and port and looks for them at routes, such as nats://10.0.0.2:6222;
-// knowing one of them is enough. JetStream needs three or more servers to go on when
-// one is lost. secret keeps strangers out, and is the same for all.
+// others at host and port and looks for them at routes, such as nats://10.0.0.2:6222.
+// Give each the routes of all others: the number of routes tells JetStream how many
+// servers there are. It needs three or more to go on when one is lost. secret keeps
+// strangers out, and is the same for all.
 func WithCluster(cluster, name, host string, port int, secret string, routes ...string) Option {
 	return func(o *server.Options) error {
-		if cluster == "" || name == "" {
-			return errors.New("embedded: a cluster and its servers need names")
+		if cluster == "" || name == "" || len(routes) == 0 {
+			return errors.New("embedded: a cluster and its servers need names, and routes to each other")
 		}
 		o.ServerName = name
 		o.Cluster = server.ClusterOpts{Name: cluster, Host: host, Port: port, Username: cluster, Password: secret}
@@ -99,14 +100,6 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 
 // URL returns where clients connect.
 func (s *Server) URL() string { return s.server.ClientURL() }
-
-// Route returns where the other servers of the cluster connect, for [WithCluster].
-func (s *Server) Route() string {
-	if a := s.server.ClusterAddr(); a != nil {
-		return "nats://" + a.String()
-	}
-	return ""
-}
 
 // Close stops the server and waits until it has.
 func (s *Server) Close() {
