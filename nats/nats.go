@@ -182,7 +182,8 @@ func WithStream(f func(*jetstream.StreamConfig)) Option {
 }
 
 // New returns a broker on nc, which must be connected to a server of version 2.11 or
-// later with JetStream. The stream is made if it is not there.
+// later with JetStream. The stream is made if it is not there; the time-out bounds
+// how long that may take.
 //
 // nc should reconnect for ever (nats.MaxReconnects(-1)) and keep nothing back for
 // that time (nats.ReconnectBufSize(-1)), so that what has failed is not sent later.
@@ -210,13 +211,30 @@ func New(nc *client.Conn, opts ...Option) (*Broker, error) {
 	b.ended, b.end = context.WithCancel(context.Background())
 	ctx, cancel := context.WithTimeout(b.ended, c.timeout)
 	defer cancel()
-	if err := b.store.open(ctx); err != nil {
+	if err := b.open(ctx); err != nil {
 		b.end()
 		return nil, fmt.Errorf("nats: %w", err)
 	}
 	b.start()
 	return b, nil
 }
+
+// open tries for as long as ctx allows: the servers of a young cluster have to find
+// each other first.
+func (b *Broker) open(ctx context.Context) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, openTime)
+		err := b.store.open(try)
+		cancel()
+		if err == nil || pause(ctx, 100*time.Millisecond) != nil {
+			return err
+		}
+	}
+}
+
+// openTime is after how long a request counts as lost: a cluster that has just found
+// its leader may not answer one.
+const openTime = 2 * time.Second
 
 // start starts every goroutine that outlives a call.
 func (b *Broker) start() {

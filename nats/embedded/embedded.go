@@ -4,6 +4,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Option is an option of [Start].
@@ -32,11 +34,14 @@ func WithAddress(host string, port int) Option {
 // others at host and port and looks for them at routes, such as nats://10.0.0.2:6222.
 // Give each the routes of all others: the number of routes tells JetStream how many
 // servers there are. It needs three or more to go on when one is lost. secret keeps
-// strangers out, and is the same for all.
+// strangers out, must not be empty, and is the same for all.
 func WithCluster(cluster, name, host string, port int, secret string, routes ...string) Option {
 	return func(o *server.Options) error {
 		if cluster == "" || name == "" || len(routes) == 0 {
 			return errors.New("embedded: a cluster and its servers need names, and routes to each other")
+		}
+		if secret == "" {
+			return errors.New("embedded: without a secret whoever reaches the port could join the cluster")
 		}
 		o.ServerName = name
 		o.Cluster = server.ClusterOpts{Name: cluster, Host: host, Port: port, Username: cluster, Password: secret}
@@ -45,7 +50,7 @@ func WithCluster(cluster, name, host string, port int, secret string, routes ...
 			if err != nil {
 				return fmt.Errorf("embedded: route %q: %w", route, err)
 			}
-			if u.User == nil && secret != "" {
+			if u.User == nil {
 				u.User = url.UserPassword(cluster, secret)
 			}
 			o.Routes = append(o.Routes, u)
@@ -67,8 +72,8 @@ type Server struct {
 // startTime is how long a server may take until it accepts connections.
 const startTime = 30 * time.Second
 
-// Start starts a server with JetStream and returns when it accepts connections. A
-// cluster's servers may need a moment more to agree who leads.
+// Start starts a server with JetStream and returns when it accepts connections. See
+// [Server.Ready] for those of a cluster: they have to agree who leads.
 func Start(opts ...Option) (*Server, error) {
 	o := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, NoSigs: true, NoLog: true}
 	for _, opt := range opts {
@@ -96,6 +101,32 @@ func Start(opts ...Option) (*Server, error) {
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect("", append([]nats.Option{nats.InProcessServer(s.server),
 		nats.MaxReconnects(-1), nats.ReconnectBufSize(-1)}, opts...)...)
+}
+
+// Ready returns when the server, or its cluster, can store something.
+func (s *Server) Ready(ctx context.Context) error {
+	nc, err := s.Connect()
+	if err != nil {
+		return fmt.Errorf("embedded: %w", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("embedded: %w", err)
+	}
+	for {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := js.AccountInfo(try)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("embedded: JetStream is not ready: %w", err)
+		}
+	}
 }
 
 // URL returns where clients connect.
