@@ -233,6 +233,45 @@ func TestAServerThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// TestAnAnswerThatIsLate has the server store an event whose publisher does not hear of
+// it until it counts the answer as lost: it finds out, and stores it once.
+func TestAnAnswerThatIsLate(t *testing.T) {
+	h := newHost(t)
+	for _, members := range []bool{true, false} {
+		t.Run(fmt.Sprint("members=", members), func(t *testing.T) {
+			t.Parallel()
+			topic := fmt.Sprint("t", members)
+			p := newProxy(t, h.server.URL())
+			far, _ := connect(t, p.url(), nats.WithTimeout(6*time.Second), nats.WithHeartbeat(time.Hour))
+			near := h.node()
+			there := record(t, near, topic, hour)
+			own := there
+			if members {
+				own = record(t, far, topic, hour)
+			}
+			mustPublish(t, far, topic, hour, "1")
+			there.want(1)
+			p.mute()
+			done := make(chan error)
+			go func() { done <- publish(far, topic, hour, "2") }()
+			there.want(2)
+			mustPublish(t, near, topic, hour, "3")
+			select {
+			case err := <-done:
+				t.Fatalf("Publish returned %v without an answer", err)
+			case <-time.After(2200 * time.Millisecond): // a third of the time-out is over
+			}
+			p.resume()
+			if err := <-done; err != nil {
+				t.Fatalf("Publish: %v", err)
+			}
+			mustPublish(t, far, topic, hour, "4")
+			wantRun(t, there.want(4), there.from.Epoch, 1)
+			wantRun(t, own.want(4), there.from.Epoch, 1)
+		})
+	}
+}
+
 func TestTheStreamIsPurged(t *testing.T) {
 	h := newHost(t)
 	a, nc := connect(t, h.server.URL())

@@ -15,6 +15,7 @@ type proxy struct {
 	mu    sync.Mutex // guards the following
 	shut  bool
 	gate  chan struct{} // closed while bytes may pass
+	back  chan struct{} // the same for those of the server
 	conns []net.Conn
 }
 
@@ -28,8 +29,8 @@ func newProxy(t *testing.T, to string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{to: u.Host, l: l, gate: make(chan struct{})}
-	close(p.gate)
+	p := &proxy{to: u.Host, l: l, gate: make(chan struct{}), back: make(chan struct{})}
+	p.resume()
 	go p.acceptLoop()
 	t.Cleanup(func() {
 		l.Close()
@@ -61,19 +62,19 @@ func (p *proxy) acceptLoop() {
 		p.mu.Lock()
 		p.conns = append(p.conns, in, out)
 		p.mu.Unlock()
-		go p.copyLoop(in, out)
-		go p.copyLoop(out, in)
+		go p.copyLoop(in, out, &p.back)
+		go p.copyLoop(out, in, &p.gate)
 	}
 }
 
-func (p *proxy) copyLoop(to, from net.Conn) {
+func (p *proxy) copyLoop(to, from net.Conn, at *chan struct{}) {
 	defer to.Close()
 	defer from.Close()
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
 		p.mu.Lock()
-		gate := p.gate
+		gate := *at
 		p.mu.Unlock()
 		<-gate
 		if _, failed := to.Write(b[:n]); err != nil || failed != nil {
@@ -103,15 +104,24 @@ func (p *proxy) heal() {
 func (p *proxy) stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gate = make(chan struct{})
+	p.gate, p.back = make(chan struct{}), make(chan struct{})
+}
+
+// mute does that to what the server says only.
+func (p *proxy) mute() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.back = make(chan struct{})
 }
 
 func (p *proxy) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-p.gate:
-	default:
-		close(p.gate)
+	for _, gate := range []chan struct{}{p.gate, p.back} {
+		select {
+		case <-gate:
+		default:
+			close(gate)
+		}
 	}
 }
