@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,10 +206,14 @@ func TestAServerThatDoesNotAnswer(t *testing.T) {
 	p.stall()
 	start := time.Now()
 	var all sync.WaitGroup
+	var refused atomic.Int32
 	for n := range 20 {
 		all.Go(func() {
-			if err := publish(a, "t", hour, fmt.Sprint("x", n)); !errors.Is(err, realtime.ErrBrokerDown) {
+			err := publish(a, "t", hour, fmt.Sprint("x", n))
+			if !errors.Is(err, realtime.ErrBrokerDown) {
 				t.Errorf("publishing: %v, want ErrBrokerDown", err)
+			} else if strings.Contains(err.Error(), "on their way") {
+				refused.Add(1)
 			}
 		})
 	}
@@ -215,6 +221,9 @@ func TestAServerThatDoesNotAnswer(t *testing.T) {
 	all.Wait()
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("publishing failed after %v, want it bounded", took)
+	}
+	if refused.Load() == 0 {
+		t.Error("20 events waited for the server at the same time, want at most 3")
 	}
 	state.await(t, realtime.BrokerDown)
 	if n := len(plain.events()); n != 1 {
@@ -330,6 +339,40 @@ func TestASlowNode(t *testing.T) {
 	close(held)
 	wantRun(t, stored.want(100), stored.from.Epoch, 1)
 	plain.until("want a gap", hasGap)
+}
+
+// TestComingBackAtOnce leaves a topic and joins it again while events arrive: what was
+// meant for the old subscription is not delivered twice.
+func TestComingBackAtOnce(t *testing.T) {
+	h := newHost(t)
+	a, b := h.node(), h.node()
+	record(t, b, "p", realtime.Retention{}) // publishing waits for its own copy: it is no flood
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				mustPublish(t, b, "p", realtime.Retention{}, fmt.Sprint(n))
+			}
+		}
+	})
+	for range 100 {
+		p := record(t, a, "p", realtime.Retention{})
+		p.until("want an event", func(got []*realtime.Event) bool { return len(got) > 0 })
+		p.stop()
+		seen := map[string]bool{}
+		for _, e := range p.events() {
+			if seen[e.Name] {
+				t.Fatalf("%s was delivered twice: %s", e.Name, describe(p.events()))
+			}
+			seen[e.Name] = true
+		}
+	}
+	close(stop)
+	all.Wait()
 }
 
 func TestForcedReconnects(t *testing.T) {
