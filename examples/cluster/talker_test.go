@@ -154,7 +154,7 @@ func (t *talker) take(ctx context.Context, f frame) error {
 		if _, _, ok := t.asked(f.Ref); ok {
 			t.count.unsaid.Add(1)
 		}
-	case f.Type == "gap":
+	case f.Type == "gap" && f.Channel != "global": // which keeps no history
 		return t.gap(f)
 	case f.Type == "presence_state" || f.Type == "presence_diff":
 		return t.presence(f)
