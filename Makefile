@@ -98,3 +98,4 @@ interop:
 	interop/quickstart/run.sh
 	interop/msgpack/run.sh
 	interop/phoenix/run.sh
+	interop/cluster/run.sh

@@ -89,6 +89,9 @@ func newSite(t *testing.T, nodes int) *site {
 		f.close()
 		web.CloseClientConnections()
 		web.Close()
+		if alarm := log.alarmed(); alarm != "" {
+			t.Errorf("a node said %q", alarm)
+		}
 		if t.Failed() {
 			t.Logf("the log of the nodes:\n%s", log)
 		}
@@ -98,8 +101,9 @@ func newSite(t *testing.T, nodes int) *site {
 
 // lines keeps the end of what several processes write.
 type lines struct {
-	mu   sync.Mutex // guards the following
-	kept []string
+	mu    sync.Mutex // guards the following
+	kept  []string
+	alarm string // what no node may ever say
 }
 
 func (l *lines) Write(text []byte) (int, error) {
@@ -107,12 +111,21 @@ func (l *lines) Write(text []byte) (int, error) {
 	defer l.mu.Unlock()
 	scan := bufio.NewScanner(strings.NewReader(string(text)))
 	for scan.Scan() {
+		if line := scan.Text(); l.alarm == "" && (strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:")) {
+			l.alarm = line
+		}
 		if !strings.Contains(scan.Text(), "level=INFO") {
 			l.kept = append(l.kept, scan.Text())
 		}
 	}
-	l.kept = l.kept[max(0, len(l.kept)-200):]
+	l.kept = l.kept[max(0, len(l.kept)-400):]
 	return len(text), nil
+}
+
+func (l *lines) alarmed() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.alarm
 }
 
 func (l *lines) String() string {
