@@ -18,18 +18,22 @@ function element(tag, className, text) {
 
 const press = (path) => fetch("/cluster/" + path, { method: "POST" }).then(look, () => {});
 
-// buttons shows those that do something now. One that stays is not made anew, so
-// that it keeps the focus.
+// buttons shows those that do something now. One that stays is not made anew, nor
+// moved, so that it keeps the focus.
 function buttons(holder, path, wanted) {
   for (const one of [...holder.children]) if (!(one.dataset.do in wanted)) one.remove();
-  for (const [what, [label, title]] of Object.entries(wanted)) {
-    if (holder.querySelector(`[data-do=${what}]`)) continue;
-    const made = element("button", what === "kill" || what === "flush" ? "harsh" : "", label);
-    made.type = "button";
-    made.dataset.do = what;
-    made.title = title;
-    made.addEventListener("click", () => press(`${path}/${what}`));
-    holder.append(made);
+  let next = null;
+  for (const [what, [label, title]] of Object.entries(wanted).reverse()) {
+    let one = holder.querySelector(`[data-do=${what}]`);
+    if (!one) {
+      one = element("button", what === "kill" || what === "flush" ? "harsh" : "", label);
+      one.type = "button";
+      one.dataset.do = what;
+      one.title = title;
+      one.addEventListener("click", () => press(`${path}/${what}`));
+      holder.insertBefore(one, next);
+    }
+    next = one;
   }
 }
 
