@@ -30,6 +30,7 @@ type editor struct {
 	// Of the connection.
 	*wire
 	heard time.Time
+	why   string // the one before ended
 	id    string // once it is granted
 	ready bool   // its own join was seen, and the ghost's leave
 	here  bool   // its own join was seen
@@ -43,14 +44,23 @@ type editor struct {
 type standing struct {
 	head    int64
 	pending int
+	granted bool // it has an id
+	here    bool // its join was seen
 	ready   bool
 	ghost   string
+	left    bool   // the ghost's leave was seen
+	why     string // the last connection ended
 }
 
 // live goes from connection to connection until ctx ends.
 func (e *editor) live(ctx context.Context) {
 	for ctx.Err() == nil {
-		e.count.note(e.connection(ctx))
+		err := e.connection(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		e.count.note(err)
+		e.why = err.Error()
 		e.stand()
 		select {
 		case <-time.After(20*time.Millisecond + time.Duration(e.random.Int64N(int64(300*time.Millisecond)))):
@@ -110,7 +120,7 @@ func (e *editor) connection(ctx context.Context) (err error) {
 func (e *editor) stand() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.rest = standing{e.head, len(e.pending), e.ready, e.ghost}
+	e.rest = standing{e.head, len(e.pending), e.id != "", e.here, e.ready, e.ghost, e.gone[e.ghost], e.why}
 }
 
 func (e *editor) stands() standing {

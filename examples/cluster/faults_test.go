@@ -316,6 +316,7 @@ func (w *wire) answer(at *place) error {
 // settled says who is not where the stream ends.
 func (c *crowd) settled(newest map[string]place) func() string {
 	return func() string {
+		var stuck []string
 		for _, one := range c.talkers {
 			for room, r := range one.readings {
 				if at := r.at(); at.epoch != newest[room].epoch || at.offset < newest[room].offset {
@@ -328,13 +329,14 @@ func (c *crowd) settled(newest map[string]place) func() string {
 			newest, present := one.paper.newest, len(one.paper.present)
 			one.paper.mu.Unlock()
 			if now := one.stands(); !now.ready || now.pending > 0 || now.head != newest {
-				return fmt.Sprintf("%s: %s: %+v of %d", one.name, one.paper.name, now, newest)
+				stuck = append(stuck, fmt.Sprintf("%s: %s: %+v of %d", one.name, one.paper.name, now, newest))
+				continue
 			}
 			if want := *editors / papers; present != want {
-				return fmt.Sprintf("%s has %d clients, want %d: ghosts", one.paper.name, present, want)
+				stuck = append(stuck, fmt.Sprintf("%s has %d clients, want %d: ghosts", one.paper.name, present, want))
 			}
 		}
-		return ""
+		return strings.Join(stuck, "\n")
 	}
 }
 

@@ -44,7 +44,11 @@ type frame struct {
 // live goes from connection to connection until ctx ends.
 func (t *talker) live(ctx context.Context) {
 	for ctx.Err() == nil {
-		t.count.note(t.connection(ctx))
+		err := t.connection(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		t.count.note(err)
 		select {
 		case <-time.After(20*time.Millisecond + time.Duration(t.random.Int64N(int64(300*time.Millisecond)))):
 		case <-ctx.Done():
