@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -199,9 +200,14 @@ func (e *editor) take(ctx context.Context, text []byte) error {
 	}
 	switch event {
 	case "phx_reply":
-		if string(parts[1]) == `"1"` {
-			return e.connect(ctx)
+		if string(parts[1]) != `"1"` {
+			return nil
 		}
+		if !bytes.Contains(parts[4], []byte(`"status":"ok"`)) {
+			e.count.refusals.Add(1)
+			return errAgain
+		}
+		return e.connect(ctx)
 	case "connect_document_success":
 		var hello struct {
 			ClientID        string
