@@ -79,7 +79,7 @@ const subscribeTime = 10 * time.Second
 // ErrBrokerDown is in the chain of what Publish returns while the broker cannot
 // give an event its place in the order. It is shown to a client whose handler
 // returns it.
-var ErrBrokerDown error = &Error{Code: "unavailable", Text: "The message cannot be stored at the moment", Retry: RetryBackoff}
+var ErrBrokerDown error = &Error{Code: CodeUnavailable, Text: "The message cannot be stored at the moment", Retry: RetryBackoff}
 
 // memoryBroker is the broker of a single node. Publish calls deliver on the
 // publisher's goroutine.

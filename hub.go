@@ -24,6 +24,8 @@ type hub struct {
 	refs    *refs
 	tell    *tellers // of presence; nil when alone
 	gathers gathers  // of presence
+	life    context.Context   // ends when nobody waits for the broker any more
+	spawn   func(func()) bool // runs what may wait; false if it does not
 	seed    maphash.Seed
 	shards  [256]hubShard
 
@@ -42,8 +44,9 @@ func newHub(b Broker, p *flushPool, m *metrics) *hub {
 	for i := range h.shards {
 		h.shards[i].topics = map[string]*topic{}
 	}
+	h.life, h.spawn = context.Background(), func(func()) bool { return false }
 	h.patterns.Store(&[]*Pattern{})
-	h.global = &Pattern{template: template{text: globalTopic}, policy: CloseSlow}
+	h.global = &Pattern{template: template{text: globalTopic}, policy: CloseSlow, joinTime: joinTime}
 	h.adopt(h.global)
 	return h
 }
@@ -142,7 +145,7 @@ func (h *hub) patternOf(name string) *Pattern {
 func (h *hub) join(ctx context.Context, p *Pattern, name string, m *member, from *Position, admit func(joined)) error {
 	t, created := h.acquire(p, name)
 	if created {
-		h.open(ctx, t)
+		h.begin(t)
 	}
 	err := t.await(ctx)
 	if err == nil {
@@ -157,7 +160,7 @@ func (h *hub) join(ctx context.Context, p *Pattern, name string, m *member, from
 }
 
 // acquire returns the topic with one more reference; the one who created it must
-// open it.
+// begin it.
 func (h *hub) acquire(p *Pattern, name string) (t *topic, created bool) {
 	s := h.shard(name)
 	s.mu.Lock()
@@ -213,11 +216,31 @@ func (t *topic) await(ctx context.Context) error {
 	}
 }
 
-// open subscribes t to the broker. Others who want to join meanwhile wait.
+// begin has t opened: by the caller, or if the broker may take its time by a
+// goroutine that holds t meanwhile, so that nobody who gives up fails the others.
+func (h *hub) begin(t *topic) {
+	if _, here := h.broker.(*memoryBroker); here { // it does not wait and needs no timer
+		h.open(h.life, t)
+		return
+	}
+	h.retain(t)
+	if !h.spawn(func() { h.openInTime(t) }) {
+		h.openInTime(t)
+	}
+}
+
+func (h *hub) openInTime(t *topic) {
+	defer h.release(t)
+	ctx, cancel := context.WithTimeout(h.life, subscribeTime)
+	defer cancel()
+	h.open(ctx, t)
+}
+
+// open subscribes t to the broker. Those who want to join meanwhile wait.
 func (h *hub) open(ctx context.Context, t *topic) {
 	o := t.opening.Load()
 	defer close(o.done)
-	from, stop, err := h.subscribe(ctx, t)
+	from, stop, err := h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.receive)
 	if x := t.exchange(); err == nil && x != nil {
 		t.stop = stop
 		err = x.open(ctx)
@@ -237,15 +260,12 @@ func (h *hub) open(ctx context.Context, t *topic) {
 	t.opening.Store(nil)
 }
 
-func (h *hub) subscribe(ctx context.Context, t *topic) (*Position, func(), error) {
-	if _, here := h.broker.(*memoryBroker); !here { // it does not wait and needs no timer
-		// Others wait for the same subscription: the first one's connection may end
-		// meanwhile without failing theirs.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), subscribeTime)
-		defer cancel()
-	}
-	return h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.receive)
+// retain takes one more reference to a topic that the caller holds.
+func (h *hub) retain(t *topic) {
+	s := h.shard(t.name)
+	s.mu.Lock()
+	t.refs++
+	s.mu.Unlock()
 }
 
 // release drops a reference; the last one ends the topic.

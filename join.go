@@ -1,6 +1,9 @@
 package realtime
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -25,13 +28,34 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	}
 	ch.startJoin(m, refs)
 	defer ch.endJoin()
+	ctx := newDeadline(s.Context(), ch.pattern.joinTime)
+	defer ctx.end()
 	var response any
-	if t.kind != taskAdmit && ch.pattern.join != nil {
+	asked := t.kind != taskAdmit && ch.pattern.join != nil
+	if asked {
 		var err error
-		if response, err = ch.admission(t, refs); err != nil {
+		if response, err = ch.admission(ctx, t, refs); err != nil {
 			return err
 		}
 	}
+	err := ch.enroll(ctx, m, t, response, last)
+	if err != nil && (asked || m.topic != nil) {
+		s.do(ch, task{kind: taskLeft, why: ch.whyNot(), refs: refs}) // the join function may have counted the client in
+	}
+	return err
+}
+
+// whyNot is what the host is told of a membership that was not to be.
+func (ch *channel) whyNot() Reason {
+	if ch.session.isEnding() {
+		return ch.session.why()
+	}
+	return ReasonDisconnected
+}
+
+// enroll makes m a member and answers the join.
+func (ch *channel) enroll(ctx context.Context, m *member, t task, response any, last []*frame) error {
+	s := ch.session
 	data, err := marshal(response)
 	if err != nil {
 		return err
@@ -40,9 +64,12 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 		return err
 	}
 	res := pushQueued
-	err = s.node.hub.join(s.Context(), ch.pattern, ch.name, m, t.recover, func(j joined) {
+	err = s.node.hub.join(ctx, ch.pattern, ch.name, m, t.recover, func(j joined) {
 		res = ch.admit(&outbound{kind: kindJoined, topic: ch.name, ref: t.ref, joinRef: t.joinRef, data: data, binary: isBinary(response), joined: &j}, last)
 	})
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrBrokerDown) {
+		err = fmt.Errorf("%w: %w", errJoinLate, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -55,7 +82,6 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 	}
 	if !kept {
 		s.node.hub.leave(m)
-		s.do(ch, task{kind: taskLeft, why: s.why(), refs: refs}) // the join function may have counted the client in
 		return ErrClosed
 	}
 	ch.countJoin("ok")
@@ -65,9 +91,7 @@ func (ch *channel) join(t task, refs *joinRefs, last ...*frame) error {
 
 // admission asks the join function. If that takes too long the client is refused
 // meanwhile, and what the function says in the end counts no more.
-func (ch *channel) admission(t task, refs *joinRefs) (any, error) {
-	ctx := newDeadline(ch.session.Context(), ch.pattern.joinTime)
-	defer ctx.end()
+func (ch *channel) admission(ctx context.Context, t task, refs *joinRefs) (any, error) {
 	var settled atomic.Bool
 	late := time.AfterFunc(ch.pattern.joinTime, func() {
 		if settled.CompareAndSwap(false, true) {

@@ -54,6 +54,7 @@ type node struct {
 	query   *gatherer // questions to all nodes
 	crew    crew
 	base    time.Time
+	giveUp  func() // ends hub.life
 
 	draining atomic.Bool
 	closed   atomic.Bool    // the drain is over

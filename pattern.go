@@ -84,11 +84,11 @@ func Join(f Handler) TopicOption {
 	}
 }
 
-// JoinTime sets how long the join function may take: 10 s by default, after which
-// Phoenix's clients give up. Then its context ends and the client is refused with
-// "join_timeout"; what the function returns in the end is dropped, and [Left] is called
-// if that would have let the client in. It keeps the
-// client's messages to the topic waiting until it returns.
+// JoinTime sets how long a join may take, the function of [Join] and the broker
+// together: 10 s by default, after which Phoenix's clients give up. Then the function's
+// context ends and the client is refused with "join_timeout"; what the function returns
+// in the end is dropped, and [Left] is called if that would have let the client in. It
+// keeps the client's messages to the topic waiting until it returns.
 func JoinTime(d time.Duration) TopicOption {
 	return func(p *Pattern) error {
 		if d <= 0 {
@@ -105,7 +105,8 @@ const joinTime = 10 * time.Second
 // Left sets a function that is called once for every membership that ends, on
 // whatever way: with ReasonClientClosed for an unsubscribe or a closed socket,
 // with ReasonDisconnected if the server ended the membership, else with what ended
-// the connection. It takes its turn in the mailbox: no handler of that connection
+// the connection. It is called, too, when the function of [Join] let a client in and the
+// join came to nothing after that, for example because the broker was down. It takes its turn in the mailbox: no handler of that connection
 // and topic runs meanwhile, and after the connection's end none follows. It may
 // block; a panic is logged.
 func Left(f func(c *Client, topic string, why Reason)) TopicOption {

@@ -205,7 +205,7 @@ func TestProtocolPageNamesEveryReasonAndCode(t *testing.T) {
 		}
 	}
 	for _, code := range []string{CodeInvalidData, CodeUnknownChannel, CodeUnknownEvent, CodeNotSubscribed,
-		CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory, CodeJoinTimeout} {
+		CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory, CodeJoinTimeout, CodeUnavailable} {
 		if !strings.Contains(page, "| `"+code+"` |") {
 			t.Errorf("docs/protocols.md lacks the code %s", code)
 		}

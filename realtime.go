@@ -108,7 +108,8 @@ func (c *config) build() (*Server, error) {
 		n.pool.workers = c.writers
 	}
 	n.hub = newHub(c.broker, n.pool, n.metrics)
-	n.hub.wheel = n.wheel
+	n.hub.wheel, n.hub.spawn = n.wheel, n.spawn
+	n.hub.life, n.giveUp = context.WithCancel(context.Background())
 	n.hub.among(n.cluster)
 	n.seats = newSeats[*Client](c.perServer, c.perUser, c.newest)
 	if err := n.metrics.register(c.registerer); err != nil {

@@ -108,6 +108,7 @@ const (
 	CodeTooManyChannels   = "too_many_channels"
 	CodeNoHistory         = "no_history"
 	CodeJoinTimeout       = "join_timeout"
+	CodeUnavailable       = "unavailable" // see ErrBrokerDown
 )
 
 // Error is an answer meant for the client: a handler, join function or
@@ -133,7 +134,7 @@ func Reject(text string) *Error {
 // of which there could be any number.
 func codeLabel(code string) string {
 	switch code {
-	case "ok", CodeInvalidData, CodeUnknownChannel, CodeUnknownEvent, CodeNotSubscribed, CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory, CodeJoinTimeout:
+	case "ok", CodeInvalidData, CodeUnknownChannel, CodeUnknownEvent, CodeNotSubscribed, CodeAlreadySubscribed, CodeTooManyChannels, CodeNoHistory, CodeJoinTimeout, CodeUnavailable:
 		return code
 	}
 	for _, row := range reasons {

@@ -53,6 +53,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		n.drained.Store(int64(deadline.Add(-lastWords).Sub(n.base)))
 	}
 	n.closeAll(ctx, cs, ended)
+	n.giveUp()
 	var err error
 	select {
 	case <-ended:
