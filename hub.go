@@ -219,8 +219,10 @@ func (t *topic) await(ctx context.Context) error {
 // begin has t opened: by the caller, or if the broker may take its time by a
 // goroutine that holds t meanwhile, so that nobody who gives up fails the others.
 func (h *hub) begin(t *topic) {
+	o := t.opening.Load()
 	if _, here := h.broker.(*memoryBroker); here { // it does not wait and needs no timer
-		h.open(h.life, t)
+		defer close(o.done)
+		h.open(h.life, t, o)
 		return
 	}
 	h.retain(t)
@@ -230,16 +232,16 @@ func (h *hub) begin(t *topic) {
 }
 
 func (h *hub) openInTime(t *topic) {
-	defer h.release(t)
-	ctx, cancel := context.WithTimeout(h.life, subscribeTime)
-	defer cancel()
-	h.open(ctx, t)
-}
-
-// open subscribes t to the broker. Those who want to join meanwhile wait.
-func (h *hub) open(ctx context.Context, t *topic) {
 	o := t.opening.Load()
 	defer close(o.done)
+	defer h.release(t) // before those who wait: with the last of them a topic that failed is gone
+	ctx, cancel := context.WithTimeout(h.life, subscribeTime)
+	defer cancel()
+	h.open(ctx, t, o)
+}
+
+// open subscribes t to the broker. Those who want to join meanwhile wait for o.
+func (h *hub) open(ctx context.Context, t *topic, o *opening) {
 	from, stop, err := h.broker.Subscribe(ctx, t.name, t.pattern.keep, t.receive)
 	if x := t.exchange(); err == nil && x != nil {
 		t.stop = stop
