@@ -22,8 +22,8 @@ type hub struct {
 	metrics *metrics
 	wheel   *wheel // for the ticks of presence
 	refs    *refs
-	tell    *tellers // of presence; nil when alone
-	gathers gathers  // of presence
+	tell    *tellers          // of presence; nil when alone
+	gathers gathers           // of presence
 	life    context.Context   // ends when nobody waits for the broker any more
 	spawn   func(func()) bool // runs what may wait; false if it does not
 	seed    maphash.Seed
