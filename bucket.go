@@ -32,6 +32,8 @@ const (
 // connections that are there, and the idle ones that are not full yet.
 type buckets struct {
 	rules  []rule
+	tell   func(one *bucket, much bool) // called with the bucket's lock held; nil when this node counts alone
+	much   int                          // tokens that are much
 	seed   maphash.Seed
 	shards [bucketShards]bucketShard
 }
@@ -47,8 +49,10 @@ type bucket struct {
 	key  string
 	refs int // guarded by the shard's mu
 
-	mu   sync.Mutex  // guards full
-	full []time.Time // by rule: when the bucket will be full again
+	mu     sync.Mutex  // guards the following
+	full   []time.Time // by rule: when the bucket will be full again
+	spent  int         // tokens that other nodes have not been told of
+	listed bool        // they will be
 }
 
 // newBuckets returns nil if there is nothing to count.
@@ -56,7 +60,36 @@ func newBuckets(rules []rule) *buckets {
 	if len(rules) == 0 {
 		return nil
 	}
-	return &buckets{rules: rules, seed: maphash.MakeSeed()}
+	b := &buckets{rules: rules, much: 1<<31 - 1, seed: maphash.MakeSeed()}
+	for _, r := range rules {
+		b.much = min(b.much, max(1, r.burst()/10))
+	}
+	return b
+}
+
+// burst is how many tokens a full bucket has.
+func (r *rule) burst() int { return int(r.slack/r.step) + 1 }
+
+// debit takes n tokens that another node let through from the bucket of key, which
+// may come to owe some: as many as it holds, at most, and none if its rule only warns.
+func (b *buckets) debit(key string, n uint64, now time.Time) {
+	one := b.acquire(key, now)
+	defer b.release(one)
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	for i := range b.rules {
+		r := &b.rules[i]
+		most := r.slack + r.step
+		if !r.warn {
+			most *= 2
+		}
+		from := one.full[i]
+		if from.Before(now) {
+			from = now
+		}
+		tokens := min(n, uint64(2*r.burst()))
+		one.full[i] = from.Add(min(time.Duration(tokens)*r.step, max(0, now.Add(most).Sub(from))))
+	}
 }
 
 func (b *buckets) shard(key string) *bucketShard {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +51,7 @@ type cluster struct {
 	ctx     context.Context // of what is under way with the broker
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
+	others  atomic.Int32 // how many nodes are there besides this one
 
 	entry wheelEntry // of the beats; its expire alone uses the following
 	beats time.Time  // when the next one is due
@@ -96,6 +98,9 @@ func (c *cluster) nodes() []string {
 	defer c.mu.Unlock()
 	return c.leases.here()
 }
+
+// crowded reports whether there are other nodes. It takes no lock.
+func (c *cluster) crowded() bool { return c != nil && c.others.Load() > 0 }
 
 // hears reports whether this node hears the others. One that is alone does.
 func (c *cluster) hears() bool {
@@ -326,7 +331,9 @@ func (c *cluster) happen(change func(*leases) news) news {
 	c.mu.Lock()
 	n := change(c.leases)
 	watchers, rebirths, self := c.watchers, c.rebirths, c.leases.self
-	c.metrics.nodes.Set(float64(1 + len(c.leases.here())))
+	others := len(c.leases.here())
+	c.others.Store(int32(others))
+	c.metrics.nodes.Set(float64(1 + others))
 	c.mu.Unlock()
 	for _, m := range n.moves {
 		c.log.Info("realtime: another node", "node", m.node, "here", m.here)

@@ -35,14 +35,20 @@ func PerConnection(perSecond float64, burst int) RateLimit {
 	return RateLimit{scope: scopeConnection, perSecond: perSecond, burst: burst}
 }
 
-// PerUser bounds the messages of all connections of one user together, on this
-// server. Anonymous connections are not counted.
+// PerUser bounds the messages of all connections of one user together, on all nodes
+// that have a broker in common. Anonymous connections are not counted.
+//
+// No node asks the others before it lets a message through; each tells them afterwards,
+// at once when a tenth of the burst was spent and within 250 ms otherwise. So a user
+// who is on N nodes may get N-1 tenths of the burst more than the limit, and what
+// passes while a message between nodes is under way. While the broker is down each
+// node counts alone.
 func PerUser(perSecond float64, burst int) RateLimit {
 	return RateLimit{scope: scopeUser, perSecond: perSecond, burst: burst}
 }
 
-// PerIP bounds the messages of all connections from one address together. IPv6
-// addresses that share their first 64 bits count as one.
+// PerIP bounds the messages of all connections from one address together, on all
+// nodes as [PerUser] does. IPv6 addresses that share their first 64 bits count as one.
 func PerIP(perSecond float64, burst int) RateLimit {
 	return RateLimit{scope: scopeIP, perSecond: perSecond, burst: burst}
 }
@@ -148,6 +154,18 @@ func spend(rules []rule, full []time.Time, event string, now time.Time) {
 			full[i] = now
 		}
 		full[i] = full[i].Add(r.step)
+	}
+}
+
+// spendLocked takes a token of one, whose lock the caller holds, for each rule that has
+// one.
+func (b *buckets) spendLocked(one *bucket, now time.Time) {
+	spend(b.rules, one.full, "", now)
+	if b.tell == nil {
+		return
+	}
+	if one.spent++; one.spent == 1 || one.spent >= b.much {
+		b.tell(one, one.spent >= b.much)
 	}
 }
 
@@ -281,10 +299,10 @@ func (m *meter) take(event string, now time.Time) verdict {
 	}
 	spend(l.own, m.full, event, now)
 	if m.byUser != nil {
-		spend(l.user.rules, m.byUser.full, event, now)
+		l.user.spendLocked(m.byUser, now)
 	}
 	if m.byIP != nil {
-		spend(l.ip.rules, m.byIP.full, event, now)
+		l.ip.spendLocked(m.byIP, now)
 	}
 	return v
 }

@@ -171,7 +171,7 @@ func WithTrustedProxies(networks ...string) Option {
 // WithRateLimit adds limits on messages and handshakes: [PerConnection] and its
 // like. Without a PerConnection among them a connection may send 100 messages a
 // second, with a burst of 200: several times what a person's clicks and keys come
-// to. All limits count on this node.
+// to. [PerUser] and [PerIP] count on all nodes, all other limits on this one.
 func WithRateLimit(limits ...RateLimit) Option {
 	return func(c *config) error {
 		c.limits = append(c.limits, limits...)

@@ -118,6 +118,7 @@ func (c *config) build() (*Server, error) {
 	s := &Server{node: n, lookout: newLookout(n), remote: &remote{node: n, query: n.query}, registerer: c.registerer}
 	s.main = &Mount{node: n, gate: g, terms: &terms{channels: c.channels}, to: newSession, codecs: allCodecs, sources: c.sources, cookie: c.cookie}
 	s.remote.register()
+	newGossip(n.cluster, n.limits, n.wheel)
 	n.cluster.start()
 	if shared {
 		s.lookout.follow(b) // the last step: nothing would stop it after a mistake
