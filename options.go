@@ -135,13 +135,15 @@ func WithTokenCookie(name string) Option {
 
 // WithTickets bounds the one-time tickets that are outstanding in this process (0
 // for the default of 10,000, about 5 MB), or keeps them in store, where several
-// servers find them; limit does not count then. store may be nil.
+// servers find them; limit does not count then. store may be nil. Without the option
+// they are kept where a [SharedBroker] keeps them, if it does.
 func WithTickets(limit int, store TicketStore) Option {
 	return func(c *config) error {
 		if limit < 0 {
 			return fmt.Errorf("WithTickets: limit %d", limit)
 		}
 		c.tickets, c.store = limit, store
+		c.given["WithTickets"] = true
 		return nil
 	}
 }
@@ -419,7 +421,9 @@ func WithIsolation(after time.Duration) Option {
 	}
 }
 
-// WithBroker sets what carries events between nodes. The default serves one node.
+// WithBroker sets what carries events between nodes. The default serves one node. A
+// [SharedBroker] makes the server one node of many. What nodes tell each other is
+// believed: nobody else may reach the broker.
 func WithBroker(b Broker) Option {
 	return func(c *config) error {
 		if b == nil {

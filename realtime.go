@@ -88,6 +88,9 @@ func (c *config) build() (*Server, error) {
 	if g.noAuth {
 		n.auth = refuseAll
 	}
+	if shared, ok := c.broker.(interface{ Tickets() TicketStore }); ok && !c.given["WithTickets"] {
+		c.store = shared.Tickets()
+	}
 	if c.store != nil {
 		g.tickets.store = c.store
 	}

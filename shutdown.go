@@ -136,8 +136,9 @@ func (s *Server) Ready() http.Handler {
 
 // Health returns a handler that tells, as JSON, whether the server works and how
 // much it has to do: status ("ok", "draining" or "isolated"), connections, topics,
-// members, goroutines, uptime_ms, the state of the broker ("healthy", "degraded" or
-// "down"), and whether there is an authenticator. It always answers
+// members, goroutines, uptime_ms, nodes (that there are as this one knows it, itself
+// included), the state of the broker ("healthy", "degraded" or "down"), and whether
+// there is an authenticator. It always answers
 // 200, needs no authentication and tells no names. It counts all topics, so it is
 // for checks every few seconds.
 func (s *Server) Health() http.Handler {
@@ -159,7 +160,7 @@ func (s *Server) Health() http.Handler {
 		json.NewEncoder(w).Encode(map[string]any{
 			"status": status, "connections": n.size(), "topics": topics, "members": members,
 			"goroutines": runtime.NumGoroutine(), "uptime_ms": time.Since(n.base).Milliseconds(),
-			"authenticator": !s.main.gate.noAuth, "broker": s.lookout.state().String(),
+			"authenticator": !s.main.gate.noAuth, "nodes": 1 + len(n.cluster.nodes()), "broker": s.lookout.state().String(),
 		})
 	})
 }
