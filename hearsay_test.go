@@ -325,3 +325,44 @@ func TestNodeWithTooManyEntriesIsCut(t *testing.T) {
 		t.Errorf("%d nodes are kept, want %d", len(h.nodes), maxWitnesses)
 	}
 }
+
+// What comes late, of a life that is over, changes nothing and raises no question.
+func TestTidingsOfAnEarlierLifeChangeNothing(t *testing.T) {
+	var h hearsay
+	one := func(ref string) []*entry { return []*entry{{key: "k", ref: ref, text: []byte("{}")}} }
+	late := func(life uint64) {
+		t.Helper()
+		for _, old := range []*tidings{
+			{kind: tidingsChange, life: life, number: 2, joins: one("x")},
+			{kind: tidingsChange, life: life, number: 9, leaves: []string{"a"}},
+			{kind: tidingsState, life: life, number: 9, joins: one("x"), last: true},
+			{kind: tidingsRoll, life: life, number: 10, count: 7},
+			{kind: tidingsBye, life: life},
+		} {
+			if d, ask := h.hear("n", old); !d.empty() || ask {
+				t.Errorf("%+v of life %d changes %+v, asks: %v", old, life, d, ask)
+			}
+		}
+	}
+	if d, _ := h.hear("n", &tidings{kind: tidingsChange, life: 2, number: 1, joins: one("a")}); len(d.joins) != 1 {
+		t.Fatalf("%d came, want 1", len(d.joins))
+	}
+	late(1)
+	if d, _ := h.hear("n", &tidings{kind: tidingsBye, life: 2, number: 1}); len(d.leaves) != 1 {
+		t.Errorf("%d left, want 1", len(d.leaves))
+	}
+	late(2)
+	if d, ask := h.hear("n", &tidings{kind: tidingsChange, life: 3, number: 1, joins: one("b")}); len(d.joins) != 1 || ask {
+		t.Errorf("%d came in the next life (asks: %v), want 1", len(d.joins), ask)
+	}
+	for range forgetTurns + 1 {
+		h.hear("n", &tidings{kind: tidingsBye, life: 3})
+		h.turn()
+	}
+	for range forgetTurns + 1 {
+		h.turn()
+	}
+	if len(h.nodes) != 0 {
+		t.Errorf("%d nodes are kept, want those that have ended to be forgotten", len(h.nodes))
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 type town struct {
 	*crowd
 	opts  []realtime.PresenceOption
+	hung  [3]bool
 	lossy atomic.Bool  // publications about presence get lost
 	subs  atomic.Int32 // subscriptions to presence
 }
@@ -370,4 +372,112 @@ func TestTopicThatEndsOnOneNodeIsGoneOnTheOther(t *testing.T) {
 			t.Errorf("%d subscriptions are left", n)
 		}
 	})
+}
+
+// What comes from another node in a form that nobody can read is counted, and harms
+// nobody.
+func TestGarbageFromAnotherNodeIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, 2)
+		ada := w.enter(0, "ada")
+		w.enter(1, "bob")
+		_, _, _, before := w.servers[0].MailCounts()
+		for _, text := range []string{`"AAAA"`, `""`, `0`, `"` + strings.Repeat("A", 1<<20) + `"`, `{"a":1}`} {
+			e := &realtime.Event{Topic: "\x00presence:room:1", Name: "presence", Data: raw(text)}
+			if err := w.brokers[1].Publish(t.Context(), e, realtime.Retention{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.servers[1].Mail(w.servers[0].NodeID(), 33, []byte("\x06room:1garbage"))
+		time.Sleep(tick)
+		if _, _, _, after := w.servers[0].MailCounts(); after-before != 6 {
+			t.Errorf("%v messages were refused, want 6", after-before)
+		}
+		ada.WantPresence("room:1", "ada", "bob")
+	})
+}
+
+// A node that cannot be reached makes the first member of a topic wait, but not long.
+func TestFirstMemberWaitsAMomentForANodeThatIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, 3)
+		w.enter(1, "bob")
+		w.brokers[2].Hang()
+		began := time.Now()
+		ada := w.enter(0, "ada")
+		if d := time.Since(began); d != 250*time.Millisecond {
+			t.Errorf("the join took %v, want 250ms", d)
+		}
+		ada.WantPresence("room:1", "ada", "bob")
+		began = time.Now()
+		w.enter(0, "eve")
+		if d := time.Since(began); d != 0 {
+			t.Errorf("the second join took %v, want no time", d)
+		}
+		w.brokers[2].Heal()
+	})
+}
+
+// TestListsAgreeAfterAnyTrouble has people come and go on three nodes that are cut off,
+// hang and are replaced, at random.
+func TestListsAgreeAfterAnyTrouble(t *testing.T) {
+	for seed := range uint64(8) {
+		synctest.Test(t, func(t *testing.T) { trouble(t, rand.New(rand.NewPCG(seed, 3))) })
+	}
+}
+
+func trouble(t *testing.T, rnd *rand.Rand) {
+	w := newTown(t, 3)
+	here := map[*realtimetest.Client]string{}
+	for step := range 60 {
+		node := rnd.IntN(3)
+		switch op := rnd.IntN(10); {
+		case op < 4:
+			user := fmt.Sprint("u", rnd.IntN(5))
+			if !w.hung[node] {
+				here[w.enter(node, user)] = user
+			}
+		case op < 6:
+			for c := range here {
+				c.Cut()
+				delete(here, c)
+				break
+			}
+		case op == 6:
+			w.brokers[node].Cut()
+		case op == 7 && step%3 == 0:
+			w.brokers[node].Hang()
+			w.hung[node] = true
+		default:
+			w.brokers[node].Heal()
+			w.hung[node] = false
+		}
+		time.Sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+	}
+	for _, b := range w.brokers {
+		b.Heal()
+	}
+	time.Sleep(2 * time.Minute)
+	want := map[string]int{}
+	for _, user := range here {
+		want[user]++
+	}
+	for i, s := range w.servers {
+		if got := counts(whoIs(t, s, "room:1")); !reflect.DeepEqual(got, want) {
+			t.Errorf("node %d has %v, want %v", i, got, want)
+		}
+	}
+	for c := range here {
+		if got := counts(c.Presence("room:1")); !reflect.DeepEqual(got, want) {
+			t.Errorf("a client knows %v, want %v", got, want)
+		}
+	}
+}
+
+func counts(people map[string][]json.RawMessage) map[string]int {
+	n := map[string]int{}
+	for key, metas := range people {
+		n[key] = len(metas)
+	}
+	return n
 }
