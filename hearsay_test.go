@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// gossip is some nodes that have one topic, and what is on its way between them: it
+// grapevine is some nodes that have one topic, and what is on its way between them: it
 // may get lost, come twice or late.
-type gossip struct {
+type grapevine struct {
 	*rand.Rand
 	t     *testing.T
-	desks []*gossiper
+	desks []*talker
 	mail  []parcel
 	refs  int
 	lives uint64
@@ -21,14 +21,14 @@ type gossip struct {
 }
 
 type parcel struct {
-	from, to *gossiper
+	from, to *talker
 	id       string // from's, when it was sent
 	code     []byte // tidings; nil for a question
 }
 
-// gossiper is one node.
-type gossiper struct {
-	*gossip
+// talker is one node.
+type talker struct {
+	*grapevine
 	id     string
 	cut    bool
 	gone   map[string]bool // who does not come back
@@ -39,15 +39,15 @@ type gossiper struct {
 	hearsay
 }
 
-func (g *gossip) open() *gossiper {
+func (g *grapevine) open() *talker {
 	g.lives++
-	n := &gossiper{gossip: g, id: fmt.Sprint("node", g.lives), gone: map[string]bool{}, shown: map[*entry]bool{}, telling: telling{life: g.lives}}
+	n := &talker{grapevine: g, id: fmt.Sprint("node", g.lives), gone: map[string]bool{}, shown: map[*entry]bool{}, telling: telling{life: g.lives}}
 	g.desks = append(g.desks, n)
 	n.question(nil)
 	return n
 }
 
-func (g *gossip) post(from, to *gossiper, code []byte) {
+func (g *grapevine) post(from, to *talker, code []byte) {
 	if from.cut || to.cut {
 		return
 	}
@@ -60,7 +60,7 @@ func (g *gossip) post(from, to *gossiper, code []byte) {
 	}
 }
 
-func (n *gossiper) tell(to *gossiper, all ...*tidings) {
+func (n *talker) tell(to *talker, all ...*tidings) {
 	for _, t := range all {
 		for _, other := range n.desks {
 			if other != n && (to == nil || to == other) {
@@ -71,7 +71,7 @@ func (n *gossiper) tell(to *gossiper, all ...*tidings) {
 }
 
 // question asks one node for its state, or all.
-func (n *gossiper) question(to *gossiper) {
+func (n *talker) question(to *talker) {
 	for _, other := range n.desks {
 		if other != n && (to == nil || to == other) {
 			n.post(n, other, nil)
@@ -80,7 +80,7 @@ func (n *gossiper) question(to *gossiper) {
 }
 
 // read delivers one letter, mostly the first.
-func (g *gossip) read() {
+func (g *grapevine) read() {
 	at := 0
 	if !g.fair && g.IntN(4) == 0 {
 		at = g.IntN(len(g.mail))
@@ -112,7 +112,7 @@ func (g *gossip) read() {
 
 // learn holds a change against what was known: nobody comes twice, or leaves who was
 // not there.
-func (n *gossiper) learn(d delta) {
+func (n *talker) learn(d delta) {
 	for _, e := range d.leaves {
 		if !n.shown[e] {
 			n.t.Fatalf("%s is told that %s leaves, who was not there", n.id, e.ref)
@@ -130,19 +130,19 @@ func (n *gossiper) learn(d delta) {
 	n.roster.apply(d)
 }
 
-func (n *gossiper) change(d delta) {
+func (n *talker) change(d delta) {
 	n.roster.apply(d)
 	n.note(d)
 }
 
-func (n *gossiper) join() {
+func (n *talker) join() {
 	n.refs++
 	e := newEntry(fmt.Sprint("user", n.IntN(4)), fmt.Sprint("r", n.refs), "", nil)
 	n.mine = append(n.mine, e)
 	n.change(delta{joins: []*entry{e}})
 }
 
-func (n *gossiper) leave() {
+func (n *talker) leave() {
 	if len(n.mine) > 0 {
 		i := n.IntN(len(n.mine))
 		e := n.mine[i]
@@ -152,21 +152,21 @@ func (n *gossiper) leave() {
 }
 
 // die takes n away; the others notice when its lease ends.
-func (n *gossiper) die() {
-	n.desks = slices.DeleteFunc(n.desks, func(o *gossiper) bool { return o == n })
+func (n *talker) die() {
+	n.desks = slices.DeleteFunc(n.desks, func(o *talker) bool { return o == n })
 	for _, o := range n.desks {
 		o.giveUp(n)
 	}
 }
 
-func (n *gossiper) giveUp(o *gossiper) {
+func (n *talker) giveUp(o *talker) {
 	n.gone[o.id] = true
 	n.learn(n.lose(strings.TrimRight(o.id, "'")))
 }
 
 // comeBack is after a cut. If some of the others have noticed, the node has another name
 // now, and is the same node to the rest.
-func (n *gossiper) comeBack(noticed bool) {
+func (n *talker) comeBack(noticed bool) {
 	n.cut = false
 	for _, o := range n.desks {
 		if noticed && o != n && n.IntN(3) > 0 {
@@ -183,7 +183,7 @@ func (n *gossiper) comeBack(noticed bool) {
 }
 
 // reopen is the topic's end and a new beginning on the same node.
-func (n *gossiper) reopen() {
+func (n *talker) reopen() {
 	n.tell(nil, n.bye())
 	n.mine, n.roster, n.shown, n.hearsay = nil, roster{}, map[*entry]bool{}, hearsay{}
 	n.lives++
@@ -191,7 +191,7 @@ func (n *gossiper) reopen() {
 	n.question(nil)
 }
 
-func (g *gossip) step() {
+func (g *grapevine) step() {
 	n := g.desks[g.IntN(len(g.desks))]
 	switch op := g.IntN(100); {
 	case op < 20:
@@ -219,7 +219,7 @@ func (g *gossip) step() {
 }
 
 // turnOver is the time of a roll, and of questions that had no answer.
-func (n *gossiper) turnOver() {
+func (n *talker) turnOver() {
 	n.turn()
 	for _, id := range n.missing() {
 		for _, o := range n.desks {
@@ -233,7 +233,7 @@ func (n *gossiper) turnOver() {
 }
 
 // settle ends all faults and has a few turns.
-func (g *gossip) settle() {
+func (g *grapevine) settle() {
 	for _, n := range g.desks {
 		if n.cut {
 			n.comeBack(g.IntN(2) == 0)
@@ -254,7 +254,7 @@ func (g *gossip) settle() {
 // network that loses, doubles and delays, while they die, are cut off and begin anew.
 func TestEveryNodeKnowsInTheEndWhoIsThere(t *testing.T) {
 	for seed := range uint64(3000) {
-		g := &gossip{Rand: rand.New(rand.NewPCG(seed, 7)), t: t}
+		g := &grapevine{Rand: rand.New(rand.NewPCG(seed, 7)), t: t}
 		for range 3 {
 			g.open()
 		}
@@ -271,7 +271,7 @@ func TestEveryNodeKnowsInTheEndWhoIsThere(t *testing.T) {
 	}
 }
 
-func everybody(desks []*gossiper) string {
+func everybody(desks []*talker) string {
 	var refs []string
 	for _, n := range desks {
 		for _, e := range n.mine {
