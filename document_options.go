@@ -92,7 +92,8 @@ func DocumentTenants(t *Tenants) DocumentOption {
 }
 
 // DocumentLog sets where the messages of documents are kept: by default in memory
-// ([NewMemoryLog]).
+// ([NewMemoryLog]), or by the broker if it is a [SharedBroker]. With a log of its own a
+// document must not be served by two nodes.
 func DocumentLog(l OpLog) DocumentOption {
 	return func(r *documentRules) error {
 		if l == nil {
@@ -130,7 +131,8 @@ func InitialMessagesLimit(n int) DocumentOption {
 	return atLeastOne("InitialMessagesLimit", n, func(r *documentRules) { r.initial = n })
 }
 
-// MaxDocumentClients sets how many clients may be connected to one document. By
+// MaxDocumentClients sets how many clients may be connected to one document, on all
+// nodes: a few more if they come at the same moment. By
 // default there is no bound.
 func MaxDocumentClients(n int) DocumentOption {
 	return atLeastOne("MaxDocumentClients", n, func(r *documentRules) { r.maxClients = n })
@@ -243,7 +245,8 @@ func OnSession(f func(e SessionEvent)) DocumentOption {
 }
 
 // OnOp has f see all messages of a document, in their order, once they are stored and
-// on their way to the clients. f runs inside the session: it must not block nor use
+// on their way to the clients. Of several nodes each sees those of the steps that it
+// took: every message is seen once. f runs inside the session: it must not block nor use
 // the [Session], and a panic is the session's crash. The messages must not be
 // changed.
 func OnOp(f func(tenant, document string, ops []SequencedMessage)) DocumentOption {

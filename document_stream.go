@@ -120,7 +120,7 @@ type Session struct {
 type SessionState struct {
 	SequenceNumber        int64 // of the newest message
 	MinimumSequenceNumber int64 // of the same message
-	Clients               int   // connected, writers and readers
+	Clients               int   // connected to this node, writers and readers
 }
 
 // State returns how the session stands. It does not block.
@@ -131,7 +131,7 @@ func (s *Session) State() SessionState {
 // Document returns which document the session is of.
 func (s *Session) Document() DocumentID { return s.id }
 
-// Do runs f inside the session: nothing else happens to the document meanwhile, so f
+// Do runs f inside the session: nothing else happens in it meanwhile, so f
 // must not block, nor use the session. A panic in f is the session's crash, as any
 // panic inside is: every channel of the document is closed, and who connects next
 // starts it anew from the log. The error is then that panic, or [ErrSessionOver].
