@@ -24,7 +24,7 @@ type Broker struct {
 	life   context.Context // of the goroutines
 	end    context.CancelFunc
 	loops  sync.WaitGroup
-	states states
+	states *states
 
 	documents *documents
 }
@@ -45,9 +45,10 @@ func New(client rueidis.Client, opts ...Option) *Broker {
 		panic(err)
 	}
 	b := &Broker{config: c, lanes: newLanes(c)}
+	b.states = &states{lanes: b.lanes}
 	b.life, b.end = context.WithCancel(context.Background())
 	for _, l := range b.lanes {
-		l.health.watch(b.changed)
+		l.health.watch(b.states.changed)
 	}
 	b.documents = newDocuments(b.placeOf, b.lanes[0].ids.node(), c.timeout)
 	return b
@@ -248,7 +249,10 @@ func (b *Broker) Subscribe(ctx context.Context, name string, keep realtime.Reten
 	}
 	one := &subscription{deliver}
 	from := t.join(one)
-	return from, sync.OnceFunc(func() { t.leave(one) }), nil
+	return from, sync.OnceFunc(func() {
+		t.leave(one)
+		l.release(t)
+	}), nil
 }
 
 // Read implements [realtime.Broker].
@@ -270,4 +274,12 @@ func (b *Broker) Read(ctx context.Context, topic string, keep realtime.Retention
 		events = append(events, e)
 	}
 	return events, realtime.Position{Epoch: r.epoch, Offset: r.offset}, nil
+}
+
+// Watch implements [realtime.SharedBroker]. The broker is down if every server is, and
+// degraded if one of them is, if one is slow or takes no data, and while a connection
+// is made.
+func (b *Broker) Watch(f func(realtime.BrokerStatus)) (stop func()) {
+	b.begin()
+	return b.states.watch(f)
 }

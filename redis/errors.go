@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -64,9 +65,9 @@ func refusalOf(text string) (w weight, hint string) {
 var errTimeout = errors.New("no answer in time")
 
 // explain puts in words what the client and the server put in codes.
-func (l *lane) explain(err error) error {
+func explain(err error, timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w (%v)", errTimeout, l.timeout)
+		return fmt.Errorf("%w (%v)", errTimeout, timeout)
 	}
 	if answer, ok := rueidis.IsRedisErr(err); ok {
 		if _, hint := refusalOf(answer.Error()); hint != "" {

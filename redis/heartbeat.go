@@ -56,7 +56,7 @@ func (l *lane) probe(ctx context.Context) error {
 	defer cancel()
 	command, err := l.publishCommand(ctx)
 	if err != nil {
-		l.health.setCommands(standing{realtime.BrokerDown, l.explain(err)})
+		l.health.setCommands(standing{realtime.BrokerDown, explain(err, l.timeout)})
 		return err
 	}
 	id := l.ids.next()
@@ -64,7 +64,7 @@ func (l *lane) probe(ctx context.Context) error {
 	came, kick := l.link.expect(text)
 	asked := time.Now()
 	err = probeScript.Exec(ctx, l.client, []string{l.key("probe", "")}, []string{l.link.ping, command, text}).Error()
-	if err = l.explain(err); err != nil {
+	if err = explain(err, l.timeout); err != nil {
 		l.unwell(err)
 		return err
 	}
@@ -77,18 +77,6 @@ func (l *lane) probe(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// mostDebts bounds what an outage leaves to be done.
-const mostDebts = 10_000
-
-// owe notes that members on other nodes missed an event of a plain topic.
-func (l *lane) owe(topic string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.debts) < mostDebts {
-		l.debts[topic] = true
-	}
 }
 
 // payDebts tells all nodes that they missed something.
@@ -118,19 +106,6 @@ func (l *lane) unwell(err error) {
 		state = realtime.BrokerDegraded
 	}
 	l.health.setCommands(standing{state, err})
-}
-
-// check has a topic compared with the server soon.
-func (l *lane) check(t *topic) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.topics[t.key] == t {
-		l.checks[t] = true
-	}
-	select {
-	case l.due <- struct{}{}:
-	default:
-	}
 }
 
 // checkAll has all topics with history compared within the heartbeat.

@@ -2,33 +2,19 @@ package redis
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"hash/fnv"
 	"strconv"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/seed-58bc6ac1/realtime"
 )
 
 // lane is the way to one partition of one server: what all topics in it share. Its
 // keys and channels have one hash tag, so that a Cluster has them in one slot.
 type lane struct {
-	// Set by newLanes, never changed.
-	client    rueidis.Client
-	prefix    string // of keys and channels, hash tag included
-	timeout   time.Duration
-	heartbeat time.Duration
-	slots     chan struct{} // one for each command in flight
-	health    *health
-	link      *link
-	ids       *ids
-
-	sharding sync.Mutex // guards the following
-	sharded  bool
-	detected bool
+	*way
+	link *link
 
 	mu     sync.Mutex // guards the following
 	topics map[string]*topic
@@ -45,10 +31,9 @@ func newLanes(c *config) []*lane {
 	var lanes []*lane
 	for _, client := range c.clients {
 		for p := range c.partitionsOf(client) {
-			l := &lane{client: client, prefix: c.prefix + "{p" + strconv.Itoa(p) + "}:", timeout: c.timeout,
-				heartbeat: c.heartbeat, slots: slots, health: newHealth(), ids: ids,
-				topics: map[string]*topic{}, checks: map[*topic]bool{}, debts: map[string]bool{}, due: make(chan struct{}, 1)}
-			l.link = newLink(l)
+			w := &way{client: client, prefix: c.prefix + "{p" + strconv.Itoa(p) + "}:", timeout: c.timeout,
+				heartbeat: c.heartbeat, slots: slots, health: newHealth(), ids: ids}
+			l := &lane{way: w, link: newLink(w), topics: map[string]*topic{}, checks: map[*topic]bool{}, debts: map[string]bool{}, due: make(chan struct{}, 1)}
 			lanes = append(lanes, l)
 		}
 	}
@@ -103,100 +88,6 @@ func jump(h uint64, n int) int {
 	return int(b)
 }
 
-// key returns the key or channel of one kind that belongs to name.
-func (l *lane) key(kind, name string) string { return l.prefix + kind + ":" + name }
-
-// exec runs a script that writes, within the lane's bounds. doing is for the error,
-// which has ErrBrokerDown in its chain if the server cannot be had at the moment: the
-// script ran then, or it did not.
-func (l *lane) exec(ctx context.Context, doing string, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
-	return l.do(ctx, doing, func(ctx context.Context) rueidis.RedisResult {
-		return script.Exec(ctx, l.client, keys, args)
-	})
-}
-
-// do makes one call to the server: at once an error if that is down, and bounded in
-// time and number.
-func (l *lane) do(ctx context.Context, doing string, call func(context.Context) rueidis.RedisResult) (rueidis.RedisMessage, error) {
-	if err := l.health.refuses(); err != nil {
-		return rueidis.RedisMessage{}, unavailable(doing, err)
-	}
-	bound, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	if err := l.enter(bound); err != nil {
-		return rueidis.RedisMessage{}, unavailable(doing, err)
-	}
-	defer func() { <-l.slots }()
-	m, err := call(bound).ToMessage()
-	if err == nil || rueidis.IsRedisNil(err) {
-		return m, nil
-	}
-	if ctx.Err() != nil { // the caller's patience is no measure of the server
-		l.health.doubt()
-		return m, unavailable(doing, context.Cause(ctx))
-	}
-	return m, l.failed(doing, err)
-}
-
-var errCrowded = errors.New("too many commands are under way")
-
-// enter waits for a slot while the server is well.
-func (l *lane) enter(ctx context.Context) error {
-	select {
-	case l.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case l.slots <- struct{}{}:
-		return nil
-	case <-l.health.down():
-		return l.health.refuses()
-	case <-ctx.Done():
-		return errCrowded
-	}
-}
-
-// failed notes why a call failed, and returns it as the caller is to see it.
-func (l *lane) failed(doing string, err error) error {
-	err = l.explain(err)
-	kind := severity(err)
-	l.health.note(kind, err)
-	if kind == harmless {
-		return fmt.Errorf("redis: %s: %w", doing, err)
-	}
-	return unavailable(doing, err)
-}
-
-// usesShards reports whether what is published stays on the servers of its slot:
-// Redis 7 in Cluster mode can do that.
-func (l *lane) usesShards(ctx context.Context) (bool, error) {
-	if l.client.Mode() != rueidis.ClientModeCluster {
-		return false, nil
-	}
-	l.sharding.Lock()
-	defer l.sharding.Unlock()
-	if l.detected {
-		return l.sharded, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	info, err := l.client.Do(ctx, l.client.B().Info().Section("server").Build()).ToString()
-	if err != nil {
-		return false, fmt.Errorf("ask for the server's version: %w", err)
-	}
-	l.sharded, l.detected = majorVersion(info) >= 7, true
-	return l.sharded, nil
-}
-
-// majorVersion finds it in the answer to INFO; 0 if it is not told.
-func majorVersion(info string) int {
-	_, rest, _ := strings.Cut(info, "redis_version:")
-	major, _, _ := strings.Cut(rest, ".")
-	n, _ := strconv.Atoi(major)
-	return n
-}
-
 // subscribe has onMessage called with what is published to channel, one call at a
 // time, from now until stop is called; a call may still be under way then. After the
 // connection was lost onReset is called once the subscription stands again, before
@@ -204,4 +95,82 @@ func majorVersion(info string) int {
 // subscription does not stand within the timeout.
 func (l *lane) subscribe(ctx context.Context, channel string, onMessage func(string), onReset func()) (stop func(), err error) {
 	return l.link.subscribe(ctx, channel, onMessage, onReset)
+}
+
+// acquire returns a topic with one more reference; the one who created it opens it.
+func (l *lane) acquire(name string, keep realtime.Retention) (t *topic, created bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := topicKey(name, keep)
+	if t = l.topics[key]; t == nil {
+		t = &topic{way: l.way, link: l.link, check: l.check, name: name, key: key, keep: keep, opened: make(chan struct{}),
+			own: map[publishID]*publication{}, moved: make(chan struct{})}
+		if keep.Keeps() {
+			t.history = &history{topic: name, emit: t.emit}
+		} else {
+			t.plain = &plain{topic: name, emit: t.emit}
+		}
+		l.topics[key] = t
+		created = true
+	}
+	t.refs++
+	return t, created
+}
+
+// lookup returns the topic if somebody here has subscribed to it, nil if not.
+func (l *lane) lookup(name string, keep realtime.Retention) *topic {
+	l.mu.Lock()
+	t := l.topics[topicKey(name, keep)]
+	l.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	select {
+	case <-t.opened:
+		if t.err == nil {
+			return t
+		}
+	default: // what is published now comes through the channel, or before it stands
+	}
+	return nil
+}
+
+// release drops a reference; the last one ends the subscription.
+func (l *lane) release(t *topic) {
+	l.mu.Lock()
+	t.refs--
+	last := t.refs == 0
+	if last {
+		delete(l.topics, t.key)
+		delete(l.checks, t)
+	}
+	l.mu.Unlock()
+	if last && t.stop != nil {
+		t.stop()
+	}
+}
+
+// check has a topic compared with the server soon.
+func (l *lane) check(t *topic) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.topics[t.key] == t {
+		l.checks[t] = true
+	}
+	select {
+	case l.due <- struct{}{}:
+	default:
+	}
+}
+
+// mostDebts bounds what an outage leaves to be done.
+const mostDebts = 10_000
+
+// owe notes that members on other nodes missed an event of a plain topic.
+func (l *lane) owe(topic string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.debts) < mostDebts {
+		l.debts[topic] = true
+	}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/seed-58bc6ac1/realtime"
 )
 
-// link is a lane's connection for what is published: one, for all its channels.
+// link is a partition's connection for what is published: one, for all its channels.
 type link struct {
 	// Set by newLink, never changed.
-	lane *lane
+	way  *way
 	ping string        // this node's own channel, by which it sees that the link works
 	wake chan struct{} // there are changed channels
 
@@ -53,20 +53,20 @@ type session struct {
 	lost    chan struct{} // closed when it has ended
 }
 
-func newLink(l *lane) *link {
-	return &link{lane: l, ping: l.key("ping", l.ids.node()), wake: make(chan struct{}, 1), channels: map[string]*channel{}}
+func newLink(w *way) *link {
+	return &link{way: w, ping: w.key("ping", w.ids.node()), wake: make(chan struct{}, 1), channels: map[string]*channel{}}
 }
 
 // subscribe is that of the lane.
 func (k *link) subscribe(ctx context.Context, name string, onMessage func(string), onReset func()) (func(), error) {
 	doing := "subscribe to " + name
-	if err := k.lane.health.cutOff(); err != nil {
+	if err := k.way.health.cutOff(); err != nil {
 		return nil, unavailable(doing, err)
 	}
 	one := &listener{onMessage: onMessage, onReset: onReset}
 	c := k.add(name, one)
 	stop := sync.OnceFunc(func() { k.remove(c, one) })
-	late := time.NewTimer(k.lane.timeout)
+	late := time.NewTimer(k.way.timeout)
 	defer late.Stop()
 	for {
 		stands := k.wait(c, one)
@@ -80,7 +80,7 @@ func (k *link) subscribe(ctx context.Context, name string, onMessage func(string
 			return nil, unavailable(doing, ctx.Err())
 		case <-late.C:
 			stop()
-			return nil, unavailable(doing, errors.Join(errTimeout, k.lane.health.status().Err))
+			return nil, unavailable(doing, errors.Join(errTimeout, k.way.health.status().Err))
 		}
 	}
 }
@@ -187,8 +187,8 @@ func (k *link) loop(ctx context.Context) {
 		} else {
 			pause = min(max(2*pause, 50*time.Millisecond), time.Second)
 		}
-		k.lane.health.setArrivals(standing{state, fmt.Errorf("the connection for messages: %w", err)})
-		k.lane.health.doubt()
+		k.way.health.setArrivals(standing{state, fmt.Errorf("the connection for messages: %w", err)})
+		k.way.health.doubt()
 		wait(ctx, time.Duration(rand.Int64N(int64(pause)+1)))
 	}
 }
@@ -206,15 +206,15 @@ func wait(ctx context.Context, d time.Duration) {
 // connect makes a connection and uses it until it ends. stood tells whether all
 // subscriptions have stood.
 func (k *link) connect(ctx context.Context) (stood bool, err error) {
-	asking, cancel := context.WithTimeout(ctx, k.lane.timeout)
-	sharded, err := k.lane.usesShards(asking)
+	asking, cancel := context.WithTimeout(ctx, k.way.timeout)
+	sharded, err := k.way.usesShards(asking)
 	cancel()
 	if err != nil {
-		return false, k.lane.explain(err)
+		return false, explain(err, k.way.timeout)
 	}
 	s := &session{sharded: sharded, kicked: make(chan error, 1), lost: make(chan struct{})}
 	var cleanup func()
-	s.conn, cleanup = k.lane.client.Dedicate()
+	s.conn, cleanup = k.way.client.Dedicate()
 	defer cleanup()
 	ended := s.conn.SetPubSubHooks(rueidis.PubSubHooks{
 		OnMessage:      func(m rueidis.PubSubMessage) { k.message(s, m) },
@@ -261,13 +261,13 @@ func (k *link) use(ctx context.Context, s *session, ended <-chan error) (stood b
 	for {
 		for more := true; more; {
 			if more, err = k.tell(ctx, s); err != nil {
-				return stood, k.lane.explain(err)
+				return stood, explain(err, k.way.timeout)
 			}
 		}
 		select {
 		case <-stands:
 			stood, stands = true, nil
-			k.lane.health.setArrivals(standing{})
+			k.way.health.setArrivals(standing{})
 		case <-k.wake:
 		case err = <-s.kicked:
 			return stood, err
@@ -290,7 +290,7 @@ func (k *link) standing(name string) <-chan struct{} {
 // tell sends one batch and reports whether there was one.
 func (k *link) tell(ctx context.Context, s *session) (more bool, err error) {
 	begin, end := k.take()
-	ctx, cancel := context.WithTimeout(ctx, k.lane.timeout)
+	ctx, cancel := context.WithTimeout(ctx, k.way.timeout)
 	defer cancel()
 	b := s.conn.B()
 	if len(end) > 0 {

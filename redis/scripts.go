@@ -60,15 +60,15 @@ func millis(d time.Duration) string {
 func newEpoch() string { return rand.Text()[:12] }
 
 // streamKeys are the keys of a topic's history.
-func (l *lane) streamKeys(topic string) []string {
-	return []string{l.key("m", topic), l.key("s", topic)}
+func (w *way) streamKeys(topic string) []string {
+	return []string{w.key("m", topic), w.key("s", topic)}
 }
 
 // publishCommand is the command that publishes within a script.
-func (l *lane) publishCommand(ctx context.Context) (string, error) {
-	sharded, err := l.usesShards(ctx)
+func (w *way) publishCommand(ctx context.Context) (string, error) {
+	sharded, err := w.usesShards(ctx)
 	if err != nil {
-		return "", l.failed("publish", err)
+		return "", w.failed("publish", err)
 	}
 	if sharded {
 		return "SPUBLISH", nil
@@ -79,14 +79,14 @@ func (l *lane) publishCommand(ctx context.Context) (string, error) {
 // append has the script number, store and publish what a body says. size is that of
 // keep; with a ? before it, a retention that is stored goes before this one, and no
 // number means that nothing is kept unless there is one: the offset is 0 then.
-func (l *lane) append(ctx context.Context, topic, body string, keep realtime.Retention, size string) (a arrival, err error) {
-	command, err := l.publishCommand(ctx)
+func (w *way) append(ctx context.Context, topic, body string, keep realtime.Retention, size string) (a arrival, err error) {
+	command, err := w.publishCommand(ctx)
 	if err != nil {
 		return a, err
 	}
 	doing := "publish to " + topic
-	m, err := l.exec(ctx, doing, publishScript, l.streamKeys(topic), []string{
-		body, size, millis(keep.Age), forgetText, l.key("c", topic), command, newEpoch()})
+	m, err := w.exec(ctx, doing, publishScript, w.streamKeys(topic), []string{
+		body, size, millis(keep.Age), forgetText, w.key("c", topic), command, newEpoch()})
 	if err != nil {
 		return a, err
 	}
@@ -116,9 +116,9 @@ const page = 256
 
 // read asks how a topic's stream stands and for up to limit events after an offset.
 // The stream is begun if create is an epoch.
-func (l *lane) read(ctx context.Context, topic string, keep realtime.Retention, after uint64, limit int, create string) (*answer, error) {
+func (w *way) read(ctx context.Context, topic string, keep realtime.Retention, after uint64, limit int, create string) (*answer, error) {
 	doing := "read " + topic
-	m, err := l.exec(ctx, doing, readScript, l.streamKeys(topic), []string{
+	m, err := w.exec(ctx, doing, readScript, w.streamKeys(topic), []string{
 		strconv.FormatUint(after, 10), strconv.Itoa(limit), millis(keep.Age), create, forgetUnusedText, strconv.Itoa(keep.Size)})
 	if err != nil {
 		return nil, err
@@ -131,8 +131,8 @@ func (l *lane) read(ctx context.Context, topic string, keep realtime.Retention, 
 }
 
 // renew gives the stream a new epoch, if it still has the one that was seen.
-func (l *lane) renew(ctx context.Context, topic, seen string) error {
-	_, err := l.exec(ctx, "renew "+topic, renewScript, l.streamKeys(topic), []string{seen, newEpoch()})
+func (w *way) renew(ctx context.Context, topic, seen string) error {
+	_, err := w.exec(ctx, "renew "+topic, renewScript, w.streamKeys(topic), []string{seen, newEpoch()})
 	return err
 }
 

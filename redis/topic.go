@@ -13,10 +13,12 @@ import (
 // topic is one topic that somebody on this node has subscribed to.
 type topic struct {
 	// Set by acquire, never changed.
-	lane *lane
-	name string
-	key  string // in lane.topics
-	keep realtime.Retention
+	way   *way
+	link  *link
+	check func(*topic) // has it compared with the server soon
+	name  string
+	key   string // in lane.topics
+	keep  realtime.Retention
 
 	refs int // guarded by the lane
 
@@ -52,67 +54,14 @@ func topicKey(name string, keep realtime.Retention) string {
 	return "p" + name
 }
 
-// acquire returns a topic with one more reference; the one who created it opens it.
-func (l *lane) acquire(name string, keep realtime.Retention) (t *topic, created bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	key := topicKey(name, keep)
-	if t = l.topics[key]; t == nil {
-		t = &topic{lane: l, name: name, key: key, keep: keep, opened: make(chan struct{}),
-			own: map[publishID]*publication{}, moved: make(chan struct{})}
-		if keep.Keeps() {
-			t.history = &history{topic: name, emit: t.emit}
-		} else {
-			t.plain = &plain{topic: name, emit: t.emit}
-		}
-		l.topics[key] = t
-		created = true
-	}
-	t.refs++
-	return t, created
-}
-
-// lookup returns the topic if somebody here has subscribed to it, nil if not.
-func (l *lane) lookup(name string, keep realtime.Retention) *topic {
-	l.mu.Lock()
-	t := l.topics[topicKey(name, keep)]
-	l.mu.Unlock()
-	if t == nil {
-		return nil
-	}
-	select {
-	case <-t.opened:
-		if t.err == nil {
-			return t
-		}
-	default: // what is published now comes through the channel, or before it stands
-	}
-	return nil
-}
-
-// release drops a reference; the last one ends the subscription.
-func (l *lane) release(t *topic) {
-	l.mu.Lock()
-	t.refs--
-	last := t.refs == 0
-	if last {
-		delete(l.topics, t.key)
-		delete(l.checks, t)
-	}
-	l.mu.Unlock()
-	if last && t.stop != nil {
-		t.stop()
-	}
-}
-
 // open subscribes to the channel, and learns where the stream stands.
 func (t *topic) open(ctx context.Context) {
 	defer close(t.opened)
-	t.stop, t.err = t.lane.subscribe(ctx, t.lane.key("c", t.name), t.message, t.reset)
+	t.stop, t.err = t.link.subscribe(ctx, t.way.key("c", t.name), t.message, t.reset)
 	if t.err != nil || t.history == nil {
 		return
 	}
-	m, err := t.lane.exec(ctx, "subscribe to "+t.name, checkScript, t.lane.streamKeys(t.name), t.checkArgs())
+	m, err := t.way.exec(ctx, "subscribe to "+t.name, checkScript, t.way.streamKeys(t.name), t.checkArgs())
 	if err == nil {
 		var r *answer
 		if r, err = parseAnswer(m, 0); err == nil {
@@ -142,9 +91,8 @@ func (t *topic) join(one *subscription) *realtime.Position {
 
 func (t *topic) leave(one *subscription) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.subs = slices.DeleteFunc(slices.Clone(t.subs), func(other *subscription) bool { return other == one })
-	t.mu.Unlock()
-	t.lane.release(t)
 }
 
 // emit gives an event to the subscribers. It is called with the lock held.
@@ -204,7 +152,7 @@ func (t *topic) moveLocked() {
 // reset is called when the subscription stands again: anything may have been missed.
 func (t *topic) reset() {
 	if t.history != nil {
-		t.lane.check(t)
+		t.check(t)
 		return
 	}
 	t.mu.Lock()
@@ -238,7 +186,7 @@ func (t *topic) act(v verdict) {
 		needless := v == hole && t.history.open && len(t.history.ahead) == 0
 		t.mu.Unlock()
 		if !needless {
-			t.lane.check(t)
+			t.check(t)
 		}
 	})
 }
@@ -257,7 +205,7 @@ func (t *topic) look(ctx context.Context) error {
 		}
 		m := t.history.mark()
 		t.mu.Unlock()
-		r, err := t.lane.read(ctx, t.name, t.keep, max(m.last, 1)-1, page, newEpoch())
+		r, err := t.way.read(ctx, t.name, t.keep, max(m.last, 1)-1, page, newEpoch())
 		if err != nil {
 			return err
 		}
@@ -265,7 +213,7 @@ func (t *topic) look(ctx context.Context) error {
 		case agrees:
 			return nil
 		case renewed:
-			if err := t.lane.renew(ctx, t.name, m.epoch); err != nil {
+			if err := t.way.renew(ctx, t.name, m.epoch); err != nil {
 				return err
 			}
 		}

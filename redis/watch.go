@@ -2,6 +2,7 @@ package redis
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/seed-58bc6ac1/realtime"
@@ -9,6 +10,8 @@ import (
 
 // states tells watchers how the broker stands.
 type states struct {
+	lanes []*lane
+
 	mu       sync.Mutex // held while telling; guards the following
 	watchers []*watcher
 }
@@ -18,35 +21,25 @@ type watcher struct {
 	last realtime.BrokerStatus
 }
 
-// Watch implements [realtime.SharedBroker]. The broker is down if every server is, and
-// degraded if one of them is, if one is slow or takes no data, and while a connection
-// is made.
-func (b *Broker) Watch(f func(realtime.BrokerStatus)) (stop func()) {
-	b.begin()
-	s := &b.states
+// watch has f called as Watch says.
+func (s *states) watch(f func(realtime.BrokerStatus)) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &watcher{f, b.status()}
+	w := &watcher{f, s.status()}
 	s.watchers = append(s.watchers, w)
 	f(w.last)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for i, other := range s.watchers {
-			if other == w {
-				s.watchers = append(s.watchers[:i:i], s.watchers[i+1:]...)
-				break
-			}
-		}
+		s.watchers = slices.DeleteFunc(s.watchers, func(other *watcher) bool { return other == w })
 	}
 }
 
 // changed is called when a lane stands otherwise than before.
-func (b *Broker) changed() {
-	s := &b.states
+func (s *states) changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := b.status()
+	now := s.status()
 	for _, w := range s.watchers {
 		if w.last.State != now.State {
 			w.last = now
@@ -56,10 +49,10 @@ func (b *Broker) changed() {
 }
 
 // status sums up the lanes.
-func (b *Broker) status() realtime.BrokerStatus {
+func (s *states) status() realtime.BrokerStatus {
 	var worst realtime.BrokerStatus
 	down := 0
-	for _, l := range b.lanes {
+	for _, l := range s.lanes {
 		one := l.health.status()
 		if one.State == realtime.BrokerDown {
 			down++
@@ -68,8 +61,8 @@ func (b *Broker) status() realtime.BrokerStatus {
 			worst = one
 		}
 	}
-	if worst.State == realtime.BrokerDown && down < len(b.lanes) {
-		return realtime.BrokerStatus{State: realtime.BrokerDegraded, Err: fmt.Errorf("%d of %d partitions are out of reach: %w", down, len(b.lanes), worst.Err)}
+	if worst.State == realtime.BrokerDown && down < len(s.lanes) {
+		return realtime.BrokerStatus{State: realtime.BrokerDegraded, Err: fmt.Errorf("%d of %d partitions are out of reach: %w", down, len(s.lanes), worst.Err)}
 	}
 	return worst
 }
