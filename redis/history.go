@@ -36,15 +36,17 @@ const (
 	doubt                  // what the server has may be something else: ask it
 )
 
-// begin sets where the stream stood when the topic was opened.
-func (h *history) begin(epoch string, offset uint64, id publishID) {
+// begin sets where the stream stood when the topic was opened, and takes what came
+// before that was known.
+func (h *history) begin(epoch string, offset uint64, id publishID) (v verdict) {
 	h.open, h.epoch, h.last, h.ids = true, epoch, offset, [recent]publishID{}
 	h.noteID(offset, id)
 	early := h.other
 	h.other = nil
 	for _, a := range early {
-		h.arrive(a)
+		v = max(v, h.arrive(a))
 	}
+	return v
 }
 
 func (h *history) noteID(offset uint64, id publishID) { h.ids[offset%recent] = id }

@@ -66,8 +66,9 @@ func (t *topic) open(ctx context.Context) {
 		var r *answer
 		if r, err = parseAnswer(m, 0); err == nil {
 			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.history.begin(r.epoch, r.offset, r.id)
+			v := t.history.begin(r.epoch, r.offset, r.id)
+			t.mu.Unlock()
+			t.act(v)
 			return
 		}
 	}
