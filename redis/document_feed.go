@@ -28,7 +28,7 @@ type feed struct {
 	next    int64  // the number of the notice that is told next
 	newest  int64  // the largest number that is known to be published
 	sn      int64  // of the last message told
-	last    string // its JSON, "" if this feed has not told it
+	last    []byte // its JSON, nil if this feed has not told it
 	clients map[string]bool
 	waiting map[int64]*notice // they came before one that is missing
 	bytes   int               // of them
@@ -197,7 +197,7 @@ func (f *feed) tellLocked(n *notice) {
 // newsLocked tells one news, unless the feed has stopped.
 func (f *feed) newsLocked(news *realtime.DocumentNews, step stepName) {
 	if n := len(news.Messages); n > 0 {
-		f.sn, f.last = news.Messages[n-1].SequenceNumber, string(news.Messages[n-1].JSON)
+		f.sn, f.last = news.Messages[n-1].SequenceNumber, news.Messages[n-1].JSON
 	}
 	if news.Joined != "" {
 		f.clients[news.Joined] = true

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -162,9 +163,9 @@ func (f *feed) signalsUntil(number int64) (signals []placed) {
 }
 
 // replay tells the messages after sn, whose text was last, and up to another number.
-func (f *feed) replay(ctx context.Context, sn int64, last string, to int64, signals *[]placed) error {
+func (f *feed) replay(ctx context.Context, sn int64, last []byte, to int64, signals *[]placed) error {
 	after := sn
-	if last != "" {
+	if last != nil {
 		after-- // it must be the same still
 	}
 	for after < to {
@@ -177,7 +178,7 @@ func (f *feed) replay(ctx context.Context, sn int64, last string, to int64, sign
 			return nil
 		}
 		if first := page[0].message(); first.SequenceNumber == sn {
-			if string(first.JSON) != last {
+			if !bytes.Equal(first.JSON, last) {
 				f.lose(errAnotherDocument)
 				return nil
 			}
