@@ -146,17 +146,20 @@ type crowd struct {
 	living  sync.WaitGroup
 }
 
-// gather starts the clients.
-func gather(t *testing.T, base string, seed uint64) *crowd {
+// gather starts clients. The talkers do not note the events that faulty names.
+func gather(t *testing.T, base string, seed uint64, talkers, editors int, faulty func(who, id string) bool) *crowd {
 	c := &crowd{ledger: newLedger()}
 	for i := range papers {
 		c.papers = append(c.papers, newPaper(fmt.Sprintf("paper%d", i)))
 	}
-	for i := range *talkers {
+	for i := range talkers {
 		one := &talker{
 			person: person{base, fmt.Sprintf("talker%d", i), make(chan struct{}), &c.count},
 			random: rand.New(rand.NewPCG(seed, uint64(1000+i))), pace: 200 * ms, quiet: c.quiet.Load,
 			readings: map[string]*reading{}, people: map[string]map[string]map[string]bool{},
+		}
+		if faulty != nil {
+			one.faulty = func(id string) bool { return faulty(one.name, id) }
 		}
 		for k := range roomsOfEach {
 			room := fmt.Sprintf("room:%d", (i+k)%rooms)
@@ -164,7 +167,7 @@ func gather(t *testing.T, base string, seed uint64) *crowd {
 		}
 		c.talkers = append(c.talkers, one)
 	}
-	for i := range *editors {
+	for i := range editors {
 		c.editors = append(c.editors, &editor{
 			person: person{base, fmt.Sprintf("editor%d", i), make(chan struct{}), &c.count},
 			random: rand.New(rand.NewPCG(seed, uint64(2000+i))), pace: 400 * ms, quiet: c.quiet.Load,
@@ -332,7 +335,7 @@ func (c *crowd) settled(newest map[string]place) func() string {
 				stuck = append(stuck, fmt.Sprintf("%s: %s: %+v of %d", one.name, one.paper.name, now, newest))
 				continue
 			}
-			if want := *editors / papers; present != want {
+			if want := len(c.editors) / papers; present != want {
 				stuck = append(stuck, fmt.Sprintf("%s has %d clients, want %d: ghosts", one.paper.name, present, want))
 			}
 		}
@@ -374,7 +377,7 @@ func TestFaults(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	s := newSite(t, nodesInStorm)
-	c := gather(t, s.base, seed)
+	c := gather(t, s.base, seed, *talkers, *editors, nil)
 	if !until(t, *settleTime, c.started) {
 		return
 	}
@@ -391,26 +394,33 @@ func TestFaults(t *testing.T) {
 	whole := time.Since(calm)
 	c.stop()
 	c.living.Wait()
-	c.report(t, newest, fmt.Sprintf("seed %d, %v of faults, whole again after %v\n  faults: %s",
+	events, ops := c.verdicts(newest)
+	c.report(t, events, ops, fmt.Sprintf("seed %d, %v of faults, whole again after %v\n  faults: %s",
 		seed, calm.Sub(begun).Round(time.Second), whole.Round(100*ms), wind))
 }
 
-// report prints the figures, and fails the test by them.
-func (c *crowd) report(t *testing.T, newest map[string]place, head string) {
-	t.Helper()
+// verdicts returns what was found in the rooms and in the documents.
+func (c *crowd) verdicts(newest map[string]place) (events, ops verdict) {
 	var readings []*reading
 	for _, one := range c.talkers {
 		for _, r := range one.readings {
 			readings = append(readings, r)
 		}
 	}
-	events := c.ledger.close(readings, newest)
-	var ops verdict
-	messages := int64(0)
 	for _, p := range c.papers {
 		v := p.close(slices.DeleteFunc(slices.Clone(c.editors), func(e *editor) bool { return e.paper != p }))
-		ops.losses, ops.duplicates, ops.differing, ops.events = ops.losses+v.losses, ops.duplicates+v.duplicates, ops.differing+v.differing, ops.events+v.events
+		ops.losses, ops.duplicates, ops.differing = ops.losses+v.losses, ops.duplicates+v.duplicates, ops.differing+v.differing
+		ops.events += v.events
 		ops.examples = append(ops.examples, v.examples...)
+	}
+	return c.ledger.close(readings, newest), ops
+}
+
+// report prints the figures, and fails the test by them.
+func (c *crowd) report(t *testing.T, events, ops verdict, head string) {
+	t.Helper()
+	messages := int64(0)
+	for _, p := range c.papers {
 		messages += p.newest
 	}
 	f := &c.count
@@ -433,5 +443,27 @@ func (c *crowd) report(t *testing.T, newest map[string]place, head string) {
 	}
 	if events.events == 0 || ops.events == 0 && *editors > 0 {
 		t.Error("nothing happened: that shows nothing")
+	}
+}
+
+// The run itself has to be able to fail: one client does not note one event.
+func TestFaultRunFindsAnEventThatOneClientDropped(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 2)
+	c := gather(t, s.base, 1, 5, 0, func(who, id string) bool { return who == "talker3" && id == "talker2-2" })
+	until(t, *settleTime, c.started)
+	until(t, *settleTime, func() string {
+		if c.count.acked.Load() < 100 {
+			return "too little was said"
+		}
+		return ""
+	})
+	c.quiet.Store(true)
+	newest := marks(t, s.base, c.ledger)
+	until(t, *settleTime, c.settled(newest))
+	c.stop()
+	c.living.Wait()
+	if events, _ := c.verdicts(newest); events.losses != 1 || events.bad() != 1 {
+		t.Errorf("found %+v, want one loss", events)
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // story is a run of two clients that see ten events each, with what goes wrong for
 // the second.
@@ -121,5 +124,44 @@ func TestReloadIsNoLoss(t *testing.T) {
 	r.event(1, "b")
 	if got := l.close([]*reading{r}, map[string]place{"t": {"t", "f", 1}}); got.bad() != 0 || got.reloads != 1 {
 		t.Errorf("found %+v, want one reload", got)
+	}
+}
+
+// numbered is a message of a document.
+func numbered(n int64, contents string) []byte {
+	return fmt.Appendf(nil, `{"clientId":"c","sequenceNumber":%d,"type":"op","contents":%q}`, n, contents)
+}
+
+func TestPaperFindsWhatGoesWrong(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		does func(p *paper, e *editor)
+		want verdict
+	}{
+		{"nothing", func(p *paper, e *editor) { p.seen("bob", 1, numbered(2, "ada 2")); e.head = 2 }, verdict{}},
+		{"a message is missing", func(p *paper, e *editor) { p.seen("ada", 1, numbered(3, "ada 2")); e.head = 3 }, verdict{losses: 2}},
+		{"an op is nowhere", func(_ *paper, e *editor) { e.head = 1 }, verdict{losses: 1}},
+		{"an op is there twice", func(p *paper, e *editor) {
+			p.seen("ada", 1, numbered(2, "ada 2"))
+			p.seen("ada", 2, numbered(3, "ada 2"))
+			e.head = 3
+		}, verdict{duplicates: 1}},
+		{"others have it otherwise", func(p *paper, e *editor) {
+			p.seen("ada", 1, numbered(2, "ada 2"))
+			p.seen("bob", 1, numbered(2, "other"))
+			e.head = 2
+		}, verdict{differing: 1}},
+		{"somebody stays behind", func(p *paper, e *editor) { p.seen("bob", 1, numbered(2, "ada 2")); e.head = 1 }, verdict{losses: 1}},
+	} {
+		p := newPaper("paper")
+		e := &editor{person: person{name: "ada"}, paper: p, made: 2}
+		p.seen("ada", 0, numbered(1, "ada 1"))
+		test.does(p, e)
+		got := p.close([]*editor{e})
+		if got.losses != test.want.losses || got.duplicates != test.want.duplicates || got.differing != test.want.differing {
+			t.Errorf("%s: found %d losses, %d duplicates, %d differing (%v), want %d, %d, %d", test.name,
+				got.losses, got.duplicates, got.differing, got.examples, test.want.losses, test.want.duplicates, test.want.differing)
+		}
 	}
 }
