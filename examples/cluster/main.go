@@ -18,16 +18,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"syscall"
 	"time"
 )
-
-// drainTime is how long a stop waits for the clients to leave.
-const drainTime = 5 * time.Second
 
 // maxNodes is what fits on the page, and on a laptop.
 const maxNodes = 12
@@ -43,15 +39,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
 	}
-}
-
-// config is what the flags decide.
-type config struct {
-	addr  string
-	nodes int
-	redis string // URL; none means one of our own
-	ttl   time.Duration
-	log   *slog.Logger
 }
 
 // run is the supervisor, or one of its nodes, until ctx ends. The address goes to
@@ -96,23 +83,6 @@ func supervise(ctx context.Context, cfg config, stdout, stderr io.Writer) (err e
 	return serve(ctx, listener, routes(f, s), func(context.Context) error { return nil }, "", stdout)
 }
 
-// serve serves until ctx ends, then drains.
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, leave func(context.Context) error, name string, stdout io.Writer) error {
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
-	fmt.Fprintf(stdout, "%slistening on http://%s\n", name, dialable(listener.Addr()))
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	// The clients first, while /readyz still answers that we are leaving.
-	drain, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	return errors.Join(leave(drain), srv.Shutdown(drain))
-}
-
 // parseFlags returns the configuration, and the name of the node that this process is
 // to be; usage goes to stderr.
 func parseFlags(args []string, stderr io.Writer) (cfg config, node string, err error) {
@@ -133,14 +103,4 @@ func parseFlags(args []string, stderr io.Writer) (cfg config, node string, err e
 		return cfg, "", fmt.Errorf("-nodes %d: want 1 to %d", cfg.nodes, maxNodes)
 	}
 	return cfg, node, nil
-}
-
-// dialable returns the address in a form that a client can use: a listener on
-// every interface is reached over the loopback one.
-func dialable(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok || !tcp.IP.IsUnspecified() {
-		return addr.String()
-	}
-	return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
 }

@@ -20,28 +20,8 @@ type health struct {
 	Broker      json.RawMessage
 }
 
-// watchLoop asks the node again and again, until ctx ends.
-func (n *node) watchLoop(ctx context.Context) {
-	beat := time.NewTicker(pace)
-	defer beat.Stop()
-	for {
-		n.look(ctx)
-		select {
-		case <-beat.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// look asks one node.
-func (n *node) look(ctx context.Context) {
-	n.mu.Lock()
-	addr, run := n.addr, n.run
-	n.mu.Unlock()
-	if addr == "" {
-		return
-	}
+// examine asks one node, without long patience.
+func examine(ctx context.Context, addr string) health {
 	ctx, cancel := context.WithTimeout(ctx, pace)
 	defer cancel()
 	now := health{refuses: true}
@@ -53,11 +33,7 @@ func (n *node) look(ctx context.Context) {
 		now.refuses = answer.StatusCode != http.StatusOK
 		answer.Body.Close()
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.run == run {
-		n.seen = now
-	}
+	return now
 }
 
 func ask(ctx context.Context, url string) (*http.Response, error) {
