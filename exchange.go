@@ -246,7 +246,6 @@ type errand struct {
 	news  []*tidings // to all
 	state []*tidings
 	to    []string // who gets the state
-	last  bool
 }
 
 // tellLoop tells until nothing is left. There is one at a time, so that changes are

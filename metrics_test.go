@@ -73,6 +73,7 @@ var labelSets = map[string]string{
 	"joins_total": "outcome pattern", "recoveries_total": "outcome", "publish_write_seconds": "",
 	"round_trip_seconds": "", "rate_limited_total": "action scope", "topics": "", "members": "",
 	"asks_total": "outcome", "tokens_total": "outcome source", "broker_up": "", "broker_state": "state", "broker_errors_total": "",
+	"nodes": "", "node_messages_total": "outcome",
 	"connection_seconds": "", "presences": "", "presence_notices_total": "pattern",
 	"document_ops_total": "", "document_nacks_total": "reason", "document_sessions": "", "document_clients": "",
 	"document_crashes_total": "", "document_append_seconds": "",

@@ -17,7 +17,6 @@ type outbox struct {
 	queue   []letter
 	bytes   int
 	busy    bool          // somebody empties it
-	shut    bool          // takes nothing
 	roomy   chan struct{} // closed when something has left; nil if nobody waits
 	emptied chan struct{} // closed when it is empty; nil if nobody waits
 }

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,8 +205,9 @@ type ear struct {
 	stop     func()
 	heard    chan struct{}
 
+	inside atomic.Int32 // calls of tell under way
+
 	mu      sync.Mutex // guards the following
-	inside  bool
 	news    []*realtime.DocumentNews
 	stopped bool
 }
@@ -222,6 +225,11 @@ func (t *orderTest) attend(o realtime.DocumentOrder) *ear {
 }
 
 func (e *ear) tell(n *realtime.DocumentNews) {
+	if e.inside.Add(1) != 1 {
+		e.t.Errorf("tell was called while it ran")
+	}
+	defer e.inside.Add(-1)
+	runtime.Gosched() // lets a second call show itself
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped {
