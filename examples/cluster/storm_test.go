@@ -65,7 +65,7 @@ func (s *storm) nodeLoop(ctx context.Context, n *node, random *rand.Rand) {
 			s.note("node killed")
 			s.must(n.kill())
 			rest(ctx, random, 100*ms, 2500*ms)
-			s.must(n.start())
+			s.revive(n)
 		case 2:
 			s.note("node drained")
 			n.mu.Lock()
@@ -73,12 +73,20 @@ func (s *storm) nodeLoop(ctx context.Context, n *node, random *rand.Rand) {
 			n.mu.Unlock()
 			s.must(n.drain())
 			<-ended
-			s.must(n.start())
+			s.revive(n)
 		case 3:
 			s.note("node frozen")
-			s.must(n.run.Process.Signal(syscall.SIGSTOP))
+			n.mu.Lock()
+			run := n.run
+			n.mu.Unlock()
+			if run == nil {
+				s.t.Errorf("the storm: %s has ended by itself", n.name)
+				s.revive(n)
+				continue
+			}
+			s.must(run.Process.Signal(syscall.SIGSTOP))
 			rest(ctx, random, 300*ms, 7000*ms)
-			s.must(n.run.Process.Signal(syscall.SIGCONT))
+			s.must(run.Process.Signal(syscall.SIGCONT))
 		case 4:
 			s.note("node cut off from Redis")
 			n.door.Cut()
@@ -112,6 +120,19 @@ func (s *storm) redisLoop(ctx context.Context, random *rand.Rand) {
 			s.must(s.store.do("start"))
 		}
 	}
+}
+
+// revive starts a node, again and again as whatever watches over processes does: one
+// that finds no Redis for long gives up.
+func (s *storm) revive(n *node) {
+	var err error
+	for range 5 {
+		if err = n.start(); err == nil {
+			return
+		}
+		s.note("node that did not come up")
+	}
+	s.must(err)
 }
 
 // clientLoop breaks the network of single clients.
