@@ -346,6 +346,30 @@ func TestRefusalsAreClear(t *testing.T) {
 
 // TestWhatCouldNotBePublishedIsAGapOnOtherNodes has one node out of reach, which does
 // not keep its members from talking; the members elsewhere hear that they missed it.
+// TestAPlainTopicCanBeJoinedDuringAnOutage: who comes to a node that is cut off talks to
+// the others there, and to everybody once it is not any more.
+func TestAPlainTopicCanBeJoinedDuringAnOutage(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := redistest.StartProxy(t, s.Addr)
+	a, b := open(t, "redis://"+p.Addr, quick...), open(t, s.URL())
+	w := watching(t, a)
+	p.Cut()
+	w.await(t, realtime.BrokerDown)
+	here := listen(t, a, "plain", realtime.Retention{})
+	if err := publish(a, "plain", "alone", realtime.Retention{}); err != nil {
+		t.Error(err)
+	}
+	here.hears("alone")
+	if _, _, err := a.Subscribe(context.Background(), "kept", kept, func(*realtime.Event) {}); !errors.Is(err, realtime.ErrBrokerDown) {
+		t.Errorf("subscribing to a history: %v, want ErrBrokerDown: nobody knows its position", err)
+	}
+	p.Heal()
+	here.until("a gap", hasGap)
+	publishUntil(t, b, "plain", "from afar", realtime.Retention{})
+	here.hears("from afar")
+}
+
 func TestWhatCouldNotBePublishedIsAGapOnOtherNodes(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
