@@ -3,6 +3,7 @@ package realtime
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -80,6 +81,15 @@ const subscribeTime = 10 * time.Second
 // give an event its place in the order. It is shown to a client whose handler
 // returns it.
 var ErrBrokerDown error = &Error{Code: CodeUnavailable, Text: "The message cannot be stored at the moment", Retry: RetryBackoff}
+
+// brokerReason is why a connection ends that cannot go on after err of the broker's: in
+// an outage the client comes back in a while, and to another node if it likes.
+func brokerReason(err error) Reason {
+	if errors.Is(err, ErrBrokerDown) {
+		return ReasonOverloaded
+	}
+	return ReasonInternal
+}
 
 // memoryBroker is the broker of a single node. Publish calls deliver on the
 // publisher's goroutine.

@@ -171,7 +171,7 @@ func (s *session) entered() {
 		err = s.node.hub.join(s.Context(), p, globalTopic, m, nil, func(joined) {})
 	}
 	if err != nil {
-		s.end(ReasonInternal, nil, err)
+		s.end(brokerReason(err), nil, err)
 		return
 	}
 	if !ch.keep(m) {

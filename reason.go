@@ -69,7 +69,7 @@ var reasons = [...]ReasonInfo{
 	{ReasonReplaced, 4010, RetryNever, "Replaced by a newer connection", "the user opened more connections than WithConnectionLimits allows and the newest wins"},
 	{ReasonDisconnected, 4011, RetryNever, "Disconnected by the server", "the application called Disconnect"},
 	{ReasonShutdown, 1012, RetryBackoff, "The server is restarting", "a drain: Shutdown was called"},
-	{ReasonOverloaded, 1013, RetryBackoff, "The server is at its limit", "admission control: connection limit or accept rate"},
+	{ReasonOverloaded, 1013, RetryBackoff, "The server is at its limit", "admission control: connection limit or accept rate; or the broker is out of reach"},
 	{ReasonMessageTooLarge, 1009, RetryNever, "Message too large", "one message was over WithMessageBytes, decompressed"},
 	{ReasonProtocolError, 1002, RetryBackoff, "WebSocket protocol error", "frames against RFC 6455: a broken client or a proxy that damages frames"},
 	{ReasonInternal, 1011, RetryBackoff, "Internal error", "a fault of the server or of the application's authenticator; the log line has the error"},

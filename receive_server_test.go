@@ -288,3 +288,11 @@ func TestEventsOfOtherNodesHaveTheirKeys(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoCannotEnterGlobalInAnOutageComesBackLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, "global", kept(10))
+		p.node.Cut()
+		dial(t, p.far).WantClosed(realtime.ReasonOverloaded)
+	})
+}

@@ -219,7 +219,7 @@ func (m *member) refill() (frames []*frame, more bool) {
 		var now Position
 		var err error
 		if events, now, err = m.read(cursor); err != nil {
-			m.client.link.disconnect(ReasonInternal, nil, fmt.Errorf("read history of %s: %w", t.name, err))
+			m.client.link.disconnect(brokerReason(err), nil, fmt.Errorf("read history of %s: %w", t.name, err))
 			return nil, false
 		}
 		if now.Epoch != last.Epoch {
