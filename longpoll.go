@@ -1,6 +1,7 @@
 package realtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,9 @@ const (
 // LongPoll has the mount serve …/longpoll, too: plain requests for clients whose
 // network lets no WebSocket through. A session passes the checks of a handshake,
 // counts as a connection in every limit, and ends 15 s after its last poll. It lives
-// on the server that began it: a balancer in front of several has to send a client
-// to the same one. What is refused is told by the status 403 in JSON, without
+// on the node that began it; of several nodes with a broker in common ([SharedBroker])
+// any takes its requests, and has that one answer, up to a megabyte each. Without one a
+// balancer has to send a client to the same server. What is refused is told by the status 403 in JSON, without
 // [Refused].
 //
 // Messages of bytes cannot be polled: such events and replies are dropped. Pages
@@ -57,7 +59,9 @@ type polls struct {
 type pollAdmit func(h *handshake) (*Identity, error)
 
 func newPolls(m *Mount, admit pollAdmit) *polls {
-	return &polls{mount: m, window: pollWindow, key: newPollKey(), admit: admit, open: map[pollID]*pollSession{}}
+	p := &polls{mount: m, window: pollWindow, key: newPollKey(), admit: admit, open: map[pollID]*pollSession{}}
+	m.node.relay.serve(p.serveFar)
+	return p
 }
 
 // serve answers one request (phoenix.md appendix A). The status is in the body:
@@ -84,6 +88,7 @@ func (p *polls) serve(w http.ResponseWriter, r *http.Request) {
 func (p *polls) get(w http.ResponseWriter, r *http.Request) {
 	s := p.find(r)
 	switch {
+	case s == nil && p.forward(w, r):
 	case s == nil && p.mount.node.refuses():
 		p.mount.unavailable(w)
 	case s == nil:
@@ -135,6 +140,7 @@ func (p *polls) begin(w http.ResponseWriter, r *http.Request) {
 func (p *polls) post(w http.ResponseWriter, r *http.Request) {
 	s := p.find(r)
 	switch {
+	case s == nil && p.forward(w, r):
 	case s == nil:
 		writeStatus(w, http.StatusGone)
 	case !p.permits(r):
@@ -156,7 +162,7 @@ type pollSession struct {
 
 func (p *polls) newSession(h *handshake) *pollSession {
 	s := &pollSession{polls: p, id: newPollID()}
-	s.token = p.key.sign(s.id, time.Now())
+	s.token = p.named(p.key.sign(s.id, time.Now()))
 	s.init(h.addr, func() { s.conn.touch() }, s.dropped)
 	s.conn = newConn(p.mount.node, p.mount.terms, &upgraded{nc: s}, h.enc, h.r.URL.Path, h.addr)
 	s.conn.to = p.mount.to(s.conn)
@@ -274,13 +280,77 @@ func (p *polls) drop(s *pollSession) {
 
 // find returns the session whose token r brings, nil if there is none.
 func (p *polls) find(r *http.Request) *pollSession {
-	id, ok := p.key.verify(pollToken(r), time.Now())
+	token, _, _ := strings.Cut(pollToken(r), ".")
+	id, ok := p.key.verify(token, time.Now())
 	if !ok {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.open[id]
+}
+
+// named adds this node's name to the token of one of its sessions, behind what is
+// signed, so that any node can have it answer: balancers need not know whose a poll is.
+func (p *polls) named(token string) string {
+	if name := p.mount.node.relay.name(); name != "" {
+		return token + "." + name
+	}
+	return token
+}
+
+// serveFar serves a request that came to another node, whose mount has looked at the
+// page that sent it.
+func (p *polls) serveFar(w http.ResponseWriter, r *http.Request) bool {
+	s := p.find(r)
+	switch {
+	case s == nil:
+		return false
+	case r.Method == http.MethodGet:
+		s.poll(w, r)
+	default:
+		writeStatus(w, s.receive(w, r))
+	}
+	return true
+}
+
+// forward has the node answer whose session r is for. It returns false, and has
+// written nothing, if there is no such session.
+func (p *polls) forward(w http.ResponseWriter, r *http.Request) bool {
+	token := pollToken(r)
+	_, name, ok := strings.Cut(token, ".")
+	if !ok || p.mount.node.relay.find(name) == "" {
+		return false
+	}
+	if !p.permits(r) {
+		writeStatus(w, http.StatusForbidden)
+		return true
+	}
+	by := time.Now().Add(p.window + relayTime)
+	if r.Method == http.MethodGet {
+		r.Body = http.NoBody
+	} else {
+		http.NewResponseController(w).SetReadDeadline(by)
+	}
+	http.NewResponseController(w).SetWriteDeadline(by.Add(pollAnswer))
+	ctx, cancel := context.WithDeadline(r.Context(), by)
+	defer cancel()
+	far := r.WithContext(ctx)
+	far.Header = http.Header{"X-Phoenix-Longpoll-Token": {token}, "Content-Type": r.Header["Content-Type"]}
+	body, err := p.mount.node.relay.ask(ctx, name, far)
+	switch {
+	case errors.Is(err, errRelayNone), errors.Is(err, errRelayNode):
+		return false
+	case errors.Is(err, errRelayLong):
+		writeStatus(w, http.StatusRequestEntityTooLarge)
+	case errors.Is(err, errRelayLate) && r.Method == http.MethodGet:
+		writeWhole(w, append(appendQuoted([]byte(`{"status":204,"token":`), token), `,"messages":[]}`...)) // the next one may reach it
+	case err != nil:
+		writeStatus(w, http.StatusRequestTimeout)
+	default:
+		writeWhole(w, body)
+	}
+	return true
 }
 
 // answer is the body for a poll: messages are JSON strings with commas between.

@@ -52,6 +52,7 @@ type node struct {
 	asks    asks
 	cluster *cluster  // nil when alone, and then the following is, too
 	query   *gatherer // questions to all nodes
+	relay   *relay    // requests for other nodes
 	crew    crew
 	base    time.Time
 	giveUp  func() // ends hub.life

@@ -21,6 +21,10 @@ const (
 
 	nodePresence  byte = 32 // to 63: presence
 	nodeDocuments byte = 64 // to 95: documents
+
+	nodeRequest  byte = 96 // a request of HTTP for something that the receiver has
+	nodeResponse byte = 97
+	nodeAbandon  byte = 98 // nobody waits for the response any more
 )
 
 const (

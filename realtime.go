@@ -101,7 +101,7 @@ func (c *config) build() (*Server, error) {
 	switch {
 	case shared:
 		n.cluster = newCluster(b, c.nodeTTL, n.metrics, n.log, n.wheel)
-		n.query = newGatherer(n.cluster)
+		n.query, n.relay = newGatherer(n.cluster), newRelay(n.cluster)
 	case n.watch != nil || n.isolation > 0:
 		return nil, errors.New("WithBrokerWatch, WithIsolation: they need WithBroker with one that nodes share")
 	}
