@@ -79,7 +79,7 @@ func newSite(t *testing.T, nodes int) *site {
 		web.CloseClientConnections()
 		web.Close()
 		if alarm := log.alarmed(); alarm != "" {
-			t.Errorf("a node said %q", alarm)
+			t.Errorf("a node said %s", alarm)
 		}
 		if t.Failed() {
 			t.Logf("the log of the nodes:\n%s", log)
@@ -92,16 +92,23 @@ func newSite(t *testing.T, nodes int) *site {
 type lines struct {
 	mu    sync.Mutex // guards the following
 	kept  []string
-	alarm string // what no node may ever say
+	alarm string // what no node may ever say, and what came after it
+	after int    // how many lines of that are still to come
 }
+
+// alarmLines are enough for a stack.
+const alarmLines = 60
 
 func (l *lines) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	scan := bufio.NewScanner(strings.NewReader(string(text)))
 	for scan.Scan() {
-		if line := scan.Text(); l.alarm == "" && (strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:")) {
-			l.alarm = line
+		line := scan.Text()
+		if l.alarm == "" && (strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:")) {
+			l.alarm, l.after = line, alarmLines
+		} else if l.after > 0 {
+			l.alarm, l.after = l.alarm+"\n"+line, l.after-1
 		}
 		if !strings.Contains(scan.Text(), "level=INFO") {
 			l.kept = append(l.kept, scan.Text())
