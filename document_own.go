@@ -179,6 +179,7 @@ func (s *ownOrder) submitLocked(p *participant, ops []proposal) (refused *nack) 
 	before, now := s.seq.snapshot(p.id), time.Now()
 	var messages []SequencedMessage
 	var summaries []SummaryRequest
+	absorbed := false // a noop, after the last of the messages
 	for i := range ops {
 		op := &ops[i]
 		r := s.seq.submit(p.id, op.submission())
@@ -188,8 +189,9 @@ func (s *ownOrder) submitLocked(p *participant, ops []proposal) (refused *nack) 
 		}
 		switch r.fate {
 		case opAbsorbed:
-			s.pauseLocked(now)
+			absorbed = true
 		case opSequenced:
+			absorbed = false
 			m := op.message(p.id, r.ticket, now)
 			messages = append(messages, m)
 			if m.Type == typeSummarize {
@@ -200,10 +202,13 @@ func (s *ownOrder) submitLocked(p *participant, ops []proposal) (refused *nack) 
 	if len(messages) > 0 {
 		if s.storeLocked(messages) != nil {
 			s.seq.restore(before)
-			refused, summaries = unavailable(s.seq.msn), nil
+			refused, summaries, absorbed = unavailable(s.seq.msn), nil, false
 		} else {
 			s.publishLocked(messages, nil)
 		}
+	}
+	if absorbed { // the messages before it have stopped the timer
+		s.pauseLocked(now)
 	}
 	if refused != nil {
 		s.nackLocked(p, refused)

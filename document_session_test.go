@@ -262,6 +262,24 @@ func TestDocumentNoopsAreConsolidated(t *testing.T) { // 7.1, 7.2, 7.3
 	})
 }
 
+// A message stops the timer; a noop behind it in the same submission starts it again.
+func TestDocumentNoopBehindAnOpIsConsolidated(t *testing.T) { // 7.2, 7.3
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := docServer(t, realtime.NoMembershipSignals())
+		a, b := openDoc(t, s), openDoc(t, s)
+		a.connect(nil)
+		b.connect(nil)
+		a.wantOps()
+		a.submit(op(1, 2, `"x"`), `{"type":"noop","clientSequenceNumber":2,"referenceSequenceNumber":3,"contents":null}`)
+		a.wantOps()
+		time.Sleep(time.Second)
+		b.submit(op(1, 2, `"y"`), `{"type":"noop","clientSequenceNumber":2,"referenceSequenceNumber":3,"contents":null}`)
+		a.wantReply("ok", map[string]any{"sequenceNumber": 3})
+		wantSequence(t, a.wantOps(), "op 4/2")
+		wantSequence(t, a.wantOps(), "noop 5/3")
+	})
+}
+
 func TestDocumentExpelsIdleWriters(t *testing.T) { // 7.5
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := docServer(t, realtime.ClientTimeout(time.Second))
