@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -419,5 +420,33 @@ func TestDocumentsWantABrokerThatOrdersThem(t *testing.T) {
 			s.Documents("document:{tenant}:{document}", realtime.DocumentTenants(acme(t)))
 		}()
 		s.Documents("paper:{tenant}:{document}", realtime.DocumentTenants(acme(t)), realtime.DocumentLog(realtime.NewMemoryLog()))
+	})
+}
+
+// subscriptions counts those to topics of documents.
+type subscriptions struct {
+	*realtimetest.Node
+	documents atomic.Int64
+}
+
+func (s *subscriptions) Subscribe(ctx context.Context, topic string, keep realtime.Retention, deliver func(*realtime.Event)) (*realtime.Position, func(), error) {
+	if strings.HasPrefix(topic, "document:") {
+		s.documents.Add(1)
+	}
+	return s.Node.Subscribe(ctx, topic, keep, deliver)
+}
+
+func TestDocumentTopicsNeedNoSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &subscriptions{Node: realtimetest.NewCluster().Node()}
+		s := newServer(t, realtime.WithBroker(broker))
+		s.Documents("document:{tenant}:{document}", realtime.DocumentTenants(acme(t)))
+		openDoc(t, s).connect(nil)
+		if n := broker.documents.Load(); n != 0 {
+			t.Errorf("%d subscriptions", n)
+		}
+		if err := s.Publish(t.Context(), docTopic, "op", 1); err == nil {
+			t.Error("an event was published to the members of a document, whom it does not reach")
+		}
 	})
 }

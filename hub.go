@@ -119,6 +119,9 @@ func (h *hub) publish(ctx context.Context, e *Event) error {
 	if p == nil {
 		return fmt.Errorf("%w: %q", ErrUnknownTopic, e.Topic)
 	}
+	if p.gapless {
+		return fmt.Errorf("realtime: publish to %s: its members get what its document has, and nothing else", e.Topic)
+	}
 	e.setKey(p.policy)
 	e.Time = time.Now()
 	p.count.published.Add(1)
@@ -220,6 +223,11 @@ func (t *topic) await(ctx context.Context) error {
 // goroutine that holds t meanwhile, so that nobody who gives up fails the others.
 func (h *hub) begin(t *topic) {
 	o := t.opening.Load()
+	if t.pattern.gapless { // nothing comes by the broker
+		t.opening.Store(nil)
+		close(o.done)
+		return
+	}
 	if _, here := h.broker.(*memoryBroker); here { // it does not wait and needs no timer
 		defer close(o.done)
 		h.open(h.life, t, o)

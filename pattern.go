@@ -19,7 +19,7 @@ type Pattern struct {
 	keep       Retention
 	policy     Policy
 	presence   *presenceRules // nil without Presence
-	gapless    bool           // what its members get comes another way: they are not told of gaps of the broker
+	gapless    bool           // what its members get comes another way: nothing goes through the broker
 	count      *topicCounters
 	rules      *rules   // what queues know of its topics
 	kindred    *kindred // what its topics share

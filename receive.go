@@ -4,9 +4,7 @@ package realtime
 func (t *topic) receive(e *Event) {
 	switch {
 	case e.Gap != nil:
-		if !t.pattern.gapless {
-			t.lose(e)
-		}
+		t.lose(e)
 	case t.pattern.intercepts[e.Name] != nil:
 		t.present(e)
 	default:
