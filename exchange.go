@@ -2,14 +2,11 @@ package realtime
 
 import (
 	"context"
-	"sync"
+	"slices"
 	"time"
 )
 
 const (
-	// presenceTopic, with a topic's name behind it, carries the tidings about it.
-	presenceTopic = "\x00presence:"
-
 	// rollTime is how often a node tells how many changes there were, so that a lost
 	// one without a successor is noticed. It costs a small message for each topic.
 	rollTime = 30 * time.Second
@@ -21,13 +18,6 @@ const (
 	// others, so that the state that it is shown is complete. Mostly that is one round
 	// trip; it is all of it when a node has just died, and nobody minds at a join.
 	firstStateTime = 250 * time.Millisecond
-)
-
-// The messages between nodes about presence: the name of a topic each, and in an
-// answer, tidings.
-const (
-	presenceAsk    = nodePresence
-	presenceAnswer = nodePresence + 1
 )
 
 // exchange is what presence in one topic has to do with that topic on other nodes.
@@ -56,6 +46,29 @@ type exchange struct {
 	echo    bool      // which asks for those of the others
 	owed    []string  // who has asked
 	ended   bool
+}
+
+// answers are those that are waited for.
+type answers struct {
+	from map[string]bool // by the part of the name that stays
+	done chan struct{}   // closed when there are none left
+}
+
+func awaitAnswers(nodes []string) *answers {
+	a := &answers{map[string]bool{}, make(chan struct{})}
+	for _, n := range nodes {
+		a.from[nodeBase(n)] = true
+	}
+	return a
+}
+
+// got notes that node has answered, or is gone.
+func (a *answers) got(node string) {
+	if a != nil && a.from[node] {
+		if delete(a.from, node); len(a.from) == 0 {
+			close(a.done)
+		}
+	}
 }
 
 // open subscribes, and waits a moment for what the others know.
@@ -190,9 +203,18 @@ func (x *exchange) answer(node string) bool {
 	if x.ended {
 		return false
 	}
-	x.owed = append(x.owed, node)
+	if !slices.Contains(x.owed, node) { // it may have asked again while it waited
+		x.owed = append(x.owed, node)
+	}
 	x.kickLocked()
 	return true
+}
+
+// people returns those who are here.
+func (x *exchange) people() []*entry {
+	x.topic.mu.Lock()
+	defer x.topic.mu.Unlock()
+	return x.mine()
 }
 
 // announce has the others compare what they know, and this node what it knows.
@@ -299,78 +321,4 @@ func (x *exchange) failed() {
 		x.rolls = earlier(x.rolls, time.Now().Add(askTime))
 		x.tell.wheel.schedule(&x.entry, x, x.rolls)
 	}
-}
-
-// tellers are the goroutines that tell other nodes of presence, and what they need
-// for it.
-type tellers struct {
-	cluster *cluster
-	wheel   *wheel
-	ctx     context.Context
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
-
-	mu     sync.Mutex // guards the following; no other lock is taken while it is held
-	closed bool
-}
-
-func newTellers(c *cluster, w *wheel) *tellers {
-	t := &tellers{cluster: c, wheel: w}
-	t.ctx, t.cancel = context.WithCancel(context.Background())
-	return t
-}
-
-// run has f run by a goroutine, if there is time left.
-func (t *tellers) run(f func()) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return false
-	}
-	t.work.Add(1)
-	go func() {
-		defer t.work.Done()
-		f()
-	}()
-	return true
-}
-
-// close waits a moment for what is being told.
-func (t *tellers) close() {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	t.closed = true
-	t.mu.Unlock()
-	timer := time.AfterFunc(farewellTime, t.cancel)
-	defer timer.Stop()
-	t.work.Wait()
-	t.cancel()
-}
-
-// publish tells all nodes that have the topic.
-func (t *tellers) publish(b Broker, topic string, one *tidings) bool {
-	ctx, cancel := context.WithTimeout(t.ctx, mailTime)
-	defer cancel()
-	e := &Event{Topic: presenceTopic + topic, Name: "presence", Data: appendPost(t.cluster.id(), one), Binary: true, Time: time.Now()}
-	if err := b.Publish(ctx, e, Retention{}); err != nil {
-		t.cluster.metrics.brokerErrors.Inc()
-		t.cluster.log.Debug("realtime: presence for other nodes", "topic", topic, "error", err)
-		return false
-	}
-	return true
-}
-
-// answer tells one node. It waits while too much is on its way.
-func (t *tellers) answer(node, topic string, one *tidings) {
-	if roomy := t.cluster.box.room(); roomy != nil {
-		ctx, cancel := context.WithTimeout(t.ctx, mailTime)
-		defer cancel()
-		select {
-		case <-roomy:
-		case <-ctx.Done():
-		}
-	}
-	t.cluster.send(node, presenceAnswer, one.append(appendText(nil, topic)))
 }

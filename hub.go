@@ -23,7 +23,7 @@ type hub struct {
 	wheel   *wheel // for the ticks of presence
 	refs    *refs
 	tell    *tellers          // of presence; nil when alone
-	gathers gathers           // of presence
+	query   *gatherer         // nil when alone
 	life    context.Context   // ends when nobody waits for the broker any more
 	spawn   func(func()) bool // runs what may wait; false if it does not
 	seed    maphash.Seed

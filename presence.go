@@ -119,8 +119,8 @@ func (c *Client) Untrack(topic, key string) error {
 //
 // Where the topic has members the list is at hand, and as late as theirs: what happens
 // on another node is known a tick later. Elsewhere the other nodes are asked; that
-// takes until all have answered, or ctx ends: the error names those that have not, and
-// is that of ctx, and the list is that of the others. After [Server.Shutdown] it is
+// takes until all have answered, or ctx ends, or for 10 s if it has no deadline. The
+// error is a [*PartialError] beside what the others said; after [Server.Shutdown] it is
 // [ErrServerClosed].
 func (s *Server) Presence(ctx context.Context, topic string) (map[string][]json.RawMessage, error) {
 	if s.node.closed.Load() {

@@ -3,21 +3,19 @@ package realtime
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
-	"strings"
-	"time"
 )
 
 // This file ties the presence of topics to the other nodes.
 
 // among has the presence of all topics be that of all nodes. It is called before the
 // cluster starts.
-func (h *hub) among(c *cluster) {
+func (h *hub) among(c *cluster, query *gatherer) {
 	if c == nil {
 		return
 	}
-	h.tell = newTellers(c, h.wheel)
+	h.tell, h.query = newTellers(c, h.wheel), query
+	query.answer(askPresence, h.peopleAsked)
 	c.handle(presenceAsk, h.presenceAsked)
 	c.handle(presenceAnswer, h.presenceTold)
 	c.watch(h.presenceMoved)
@@ -72,7 +70,6 @@ func (h *hub) presenceTold(from string, body []byte) {
 	if x := h.exchange(name); x != nil {
 		x.hear(from, t)
 	}
-	h.gathers.hear(name, nodeBase(from), t)
 }
 
 // presenceMoved notes that a node came, or is gone. One that is reborn is still there.
@@ -90,40 +87,36 @@ func (h *hub) presenceMoved(node string, here bool) {
 	for x := range h.exchanges {
 		x.lose(base)
 	}
-	h.gathers.lose(base)
 }
 
-// present asks all nodes who is in a topic that has nobody here.
+// present asks the other nodes who is in a topic that has nobody here.
 func (h *hub) present(ctx context.Context, topic string) (map[string][]json.RawMessage, error) {
-	if h.tell == nil {
-		return map[string][]json.RawMessage{}, nil
+	people := map[string][]json.RawMessage{}
+	if h.query == nil {
+		return people, nil
 	}
-	c := h.tell.cluster
-	nodes := c.nodes()
-	one := h.gathers.begin(topic, nodes)
-	if len(nodes) == 0 {
-		close(one.done)
-	}
-	err := h.ask(ctx, one)
-	people, missing := h.gathers.end(one)
-	if err != nil {
-		err = fmt.Errorf("realtime: presence of %s on %s: %w", topic, strings.Join(missing, ", "), err)
-	}
+	err := h.query.ask(ctx, askPresence, []byte(topic)).wait(func(_ string, part []byte) error {
+		entries, err := decodeEntries(part)
+		for _, e := range entries {
+			people[e.key] = append(people[e.key], e.text)
+		}
+		return err
+	})
 	return people, err
 }
 
-// ask asks until all have answered, or ctx ends.
-func (h *hub) ask(ctx context.Context, one *gather) error {
-	timer := time.NewTicker(askTime)
-	defer timer.Stop()
-	for {
-		h.tell.cluster.send("", presenceAsk, []byte(one.topic))
-		select {
-		case <-one.done:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
+// peopleAsked answers askPresence with those who are here.
+func (h *hub) peopleAsked(_ context.Context, topic []byte, reply func([]byte) error) error {
+	x := h.exchange(string(topic))
+	if x == nil {
+		return nil
+	}
+	for entries := x.people(); len(entries) > 0; {
+		var some []*entry
+		some, entries, _ = fill(entries, partBytes)
+		if err := reply(appendEntryCodes(nil, some)); err != nil {
+			return err
 		}
 	}
+	return nil
 }

@@ -318,11 +318,18 @@ func TestServersWithoutMembersAskTheOthers(t *testing.T) {
 		w.brokers[1].Cut()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
+		ctx2, cancel2 := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel2()
 		got, err := w.servers[2].Presence(ctx, "room:1")
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), w.servers[1].NodeID()) || len(got["ada"]) != 1 {
 			t.Errorf("with one node cut off: %v, %v; want ada, and the node's name", got, err)
 		}
-		got, err = w.servers[2].Presence(t.Context(), "room:1") // ends when the node is given up
+		got, err = w.servers[2].Presence(ctx2, "room:1") // ends when the node is given up
+		var part *realtime.PartialError
+		if !errors.As(err, &part) || !slices.Equal(part.Nodes, []string{w.servers[1].NodeID()}) || len(got) != 1 || ctx2.Err() != nil {
+			t.Errorf("got %v, %v; want ada, and who has gone", got, err)
+		}
+		got, err = w.servers[2].Presence(t.Context(), "room:1")
 		if err != nil || !reflect.DeepEqual(slices.Sorted(keysOf(got)), []string{"ada"}) {
 			t.Errorf("got %v, %v; want ada", got, err)
 		}

@@ -113,7 +113,7 @@ func (c *config) build() (*Server, error) {
 	n.hub = newHub(c.broker, n.pool, n.metrics)
 	n.hub.wheel, n.hub.spawn = n.wheel, n.spawn
 	n.hub.life, n.giveUp = context.WithCancel(context.Background())
-	n.hub.among(n.cluster)
+	n.hub.among(n.cluster, n.query)
 	n.seats = newSeats[*Client](c.perServer, c.perUser, c.newest)
 	if err := n.metrics.register(c.registerer); err != nil {
 		return nil, fmt.Errorf("WithMetrics: %w", err)

@@ -142,6 +142,16 @@ func decodeTidings(b []byte) (*tidings, error) {
 	return t, nil
 }
 
+// decodeEntries returns what appendEntryCodes has encoded. It keeps no part of b.
+func decodeEntries(b []byte) ([]*entry, error) {
+	c := tidingsCode{rest: b}
+	es := c.entries()
+	if len(b) > maxTidings || c.bad || len(c.rest) > 0 {
+		return nil, errTidings
+	}
+	return es, nil
+}
+
 // tidingsCode is what is left of an encoded form.
 type tidingsCode struct {
 	rest []byte

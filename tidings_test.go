@@ -109,7 +109,13 @@ func FuzzTidings(f *testing.F) {
 	for _, t := range someTidings {
 		f.Add(t.append(nil))
 	}
+	f.Add(appendEntryCodes(nil, someTidings[0].joins))
 	f.Fuzz(func(t *testing.T, code []byte) {
+		if es, err := decodeEntries(code); err == nil {
+			if again, err := decodeEntries(appendEntryCodes(nil, es)); err != nil || len(again) != len(es) {
+				t.Errorf("%d entries became %d: %v", len(es), len(again), err)
+			}
+		}
 		got, err := decodeTidings(code)
 		if err != nil {
 			return
