@@ -137,6 +137,9 @@ func (g *gatherer) ask(ctx context.Context, what byte, question []byte) *gatheri
 	one.id = g.last
 	g.open[one.id] = one
 	g.mu.Unlock()
+	for _, id := range one.unseen(g.cluster.nodes()) { // gone meanwhile, and told before it could be noted here
+		g.left(id)
+	}
 	body := one.question(what, question)
 	if len(body) > maxNodeBody {
 		one.give(errNodeLong)
@@ -144,6 +147,18 @@ func (g *gatherer) ask(ctx context.Context, what byte, question []byte) *gatheri
 		one.give(ErrBrokerDown)
 	}
 	return one
+}
+
+// unseen returns who is waited for and is not among nodes, by the full name.
+func (one *gathering) unseen(nodes []string) (names []string) {
+	one.of.mu.Lock()
+	defer one.of.mu.Unlock()
+	for _, a := range one.waiting {
+		if !slices.Contains(nodes, a.name) {
+			names = append(names, a.name)
+		}
+	}
+	return names
 }
 
 // give has the wait for whoever has not answered end.
