@@ -56,15 +56,16 @@ type cluster struct {
 
 	turn sync.Mutex // held while one thing that happened is dealt with; taken before mu
 
-	mu       sync.Mutex // guards the following
-	leases   *leases
-	handlers map[byte]func(from string, body []byte)
-	watchers []func(node string, here bool)
-	rebirths []func()
-	strange  map[byte]bool // kinds that were complained about
-	started  bool          // the subscriptions stand
-	closed   bool
-	stops    []func() // ends the subscriptions
+	mu         sync.Mutex // guards the following
+	leases     *leases
+	handlers   map[byte]func(from string, body []byte)
+	watchers   []func(node string, here bool)
+	rebirths   []func()
+	recoveries []func()
+	strange    map[byte]bool // kinds that were complained about
+	started    bool          // the subscriptions stand
+	closed     bool
+	stops      []func() // ends the subscriptions
 }
 
 // newCluster returns a node that has not begun.
@@ -208,6 +209,21 @@ func (c *cluster) reborn(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.rebirths = append(c.rebirths, f)
+}
+
+// recovered has f called when the broker was down and is not any more: what is sent is
+// not lost from then on. What comes from others may have come before.
+func (c *cluster) recovered(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.recoveries = append(c.recoveries, f)
+}
+
+// cutOff reports whether whatever is sent is lost, for the broker is down.
+func (c *cluster) cutOff() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leases.down
 }
 
 // spawn has f run by a goroutine that close waits for; ctx ends before. It returns

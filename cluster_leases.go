@@ -49,6 +49,12 @@ func (c *cluster) stood(s BrokerStatus) {
 		c.metrics.nodeDropped.Add(float64(c.box.drop()))
 	case was:
 		c.greet("", false)
+		c.mu.Lock()
+		recoveries := c.recoveries
+		c.mu.Unlock()
+		for _, f := range recoveries {
+			f()
+		}
 	}
 }
 

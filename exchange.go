@@ -224,6 +224,19 @@ func (x *exchange) announce() {
 	x.rollLocked(true)
 }
 
+// resume asks and answers what could not be sent while the broker was down.
+func (x *exchange) resume() {
+	x.topic.mu.Lock()
+	defer x.topic.mu.Unlock()
+	if x.ended {
+		return
+	}
+	for _, node := range x.heard.missing() {
+		x.tell.cluster.send(node, presenceAsk, []byte(x.topic.name))
+	}
+	x.kickLocked()
+}
+
 // rollLocked has a roll told at once.
 func (x *exchange) rollLocked(echo bool) {
 	if x.ended {
@@ -305,10 +318,10 @@ func (x *exchange) next() (e errand, ok bool) {
 	if x.roll && (x.say.number > 0 || x.echo) {
 		e.news = append(e.news, x.say.roll(x.echo))
 	}
-	if len(x.owed) > 0 {
-		e.state, e.to = x.say.state(x.mine()), x.owed
+	if len(x.owed) > 0 && !x.tell.cluster.cutOff() {
+		e.state, e.to, x.owed = x.say.state(x.mine()), x.owed, nil
 	}
-	x.roll, x.echo, x.owed = false, false, nil
+	x.roll, x.echo = false, false
 	x.busy = len(e.news)+len(e.to) > 0
 	return e, x.busy
 }

@@ -19,6 +19,11 @@ func (h *hub) among(c *cluster, query *gatherer) {
 	c.handle(presenceAsk, h.presenceAsked)
 	c.handle(presenceAnswer, h.presenceTold)
 	c.watch(h.presenceMoved)
+	c.recovered(func() {
+		for x := range h.exchanges {
+			x.resume()
+		}
+	})
 	c.reborn(func() {
 		for x := range h.exchanges {
 			x.announce()

@@ -25,6 +25,7 @@ type town struct {
 	opts  []realtime.PresenceOption
 	hung  [3]bool
 	lossy atomic.Bool  // publications about presence get lost
+	late  atomic.Bool  // what was missed is delivered before the broker says that it is healthy
 	subs  atomic.Int32 // subscriptions to presence
 }
 
@@ -39,6 +40,15 @@ func (b townBroker) Publish(ctx context.Context, e *realtime.Event, keep realtim
 		return nil
 	}
 	return b.Node.Publish(ctx, e, keep)
+}
+
+func (b townBroker) Watch(f func(realtime.BrokerStatus)) (stop func()) {
+	return b.Node.Watch(func(s realtime.BrokerStatus) {
+		if b.town.late.Load() && s.State == realtime.BrokerHealthy {
+			time.Sleep(100 * time.Millisecond)
+		}
+		f(s)
+	})
 }
 
 func (b townBroker) Subscribe(ctx context.Context, topic string, keep realtime.Retention, deliver func(*realtime.Event)) (*realtime.Position, func(), error) {
@@ -235,8 +245,14 @@ func TestPeopleOfADeadNodeLeaveWithinTheTTL(t *testing.T) {
 // What happens on both sides of a short cut is told after it; who stays is not
 // mentioned.
 func TestShortOutageShowsNobodyLeave(t *testing.T) {
+	t.Run("the broker says so first", func(t *testing.T) { shortOutage(t, false) })
+	t.Run("the broker says so late", func(t *testing.T) { shortOutage(t, true) })
+}
+
+func shortOutage(t *testing.T, late bool) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown(t, 2)
+		w.late.Store(late)
 		ada, bob := w.enter(0, "ada"), w.enter(1, "bob")
 		old := w.enter(1, "old")
 		time.Sleep(tick)
