@@ -24,7 +24,7 @@ func BenchmarkPublish(b *testing.B) {
 }
 
 func benchmarkPublish(b *testing.B, keep realtime.Retention, topics int64) {
-	s, err := embedded.Start(embedded.WithStore(b.TempDir()))
+	s, err := embedded.Start(embedded.Store(b.TempDir()))
 	if err != nil {
 		b.Fatal(err)
 	}

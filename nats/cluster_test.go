@@ -30,8 +30,8 @@ func newCluster(t *testing.T) []*embedded.Server {
 				routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", other))
 			}
 		}
-		s, err := embedded.Start(embedded.WithStore(t.TempDir()),
-			embedded.WithCluster("test", fmt.Sprint("n", n), "127.0.0.1", port, "secret", routes...))
+		s, err := embedded.Start(embedded.Store(t.TempDir()),
+			embedded.Cluster("test", fmt.Sprint("n", n), "127.0.0.1", port, "secret", routes...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,8 +72,8 @@ func member(t *testing.T, s *embedded.Server, servers []*embedded.Server) *nats.
 	t.Cleanup(nc.Close)
 	var b *nats.Broker
 	waitFor(t, func() bool {
-		b, err = nats.New(nc, nats.WithHeartbeat(500*time.Millisecond), nats.WithTimeout(10*time.Second),
-			nats.WithStream(func(c *jetstream.StreamConfig) { c.Replicas = 3 }))
+		b, err = nats.New(nc, nats.Heartbeat(500*time.Millisecond), nats.Timeout(10*time.Second),
+			nats.Stream(func(c *jetstream.StreamConfig) { c.Replicas = 3 }))
 		return err == nil
 	}, func() string { return fmt.Sprint("no broker: ", err) })
 	t.Cleanup(func() { b.Close() })

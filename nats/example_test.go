@@ -28,8 +28,8 @@ func startNode(ctx context.Context, dir, secret, name, self string, others []str
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := embedded.Start(embedded.WithStore(filepath.Join(dir, name)),
-		embedded.WithCluster("chat", name, host, number, secret, others...))
+	server, err := embedded.Start(embedded.Store(filepath.Join(dir, name)),
+		embedded.Cluster("chat", name, host, number, secret, others...))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -40,8 +40,8 @@ func startNode(ctx context.Context, dir, secret, name, self string, others []str
 	if err != nil {
 		return nil, nil, err
 	}
-	broker, err := nats.New(nc, nats.WithTimeout(20*time.Second),
-		nats.WithStream(func(c *jetstream.StreamConfig) { c.Replicas = 3 })) // one of three may be lost
+	broker, err := nats.New(nc, nats.Timeout(20*time.Second),
+		nats.Stream(func(c *jetstream.StreamConfig) { c.Replicas = 3 })) // one of three may be lost
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,8 +2,8 @@ package nats
 
 import "context"
 
-// WithLane is how many messages may wait for their delivery.
-func WithLane(n int) Option {
+// Lane is how many messages may wait for their delivery.
+func Lane(n int) Option {
 	return func(c *config) error { c.lane = n; return nil }
 }
 

@@ -126,7 +126,7 @@ func TestMembersReloadWhenTheServerHasLostItsNewestEvents(t *testing.T) {
 // lost events: it cannot know better, but those who had the events do.
 func TestAnotherHistoryIsNoticed(t *testing.T) {
 	h := newHost(t)
-	a := h.node(nats.WithHeartbeat(time.Hour))
+	a := h.node(nats.Heartbeat(time.Hour))
 	here := record(t, a, "t", hour)
 	mustPublish(t, a, "t", hour, count(1, 3)...)
 	_, nc := connect(t, h.server.URL())
@@ -200,7 +200,7 @@ func TestWhatIsGoneIsAGap(t *testing.T) {
 func TestAServerThatDoesNotAnswer(t *testing.T) {
 	h := newHost(t)
 	p := newProxy(t, h.server.URL())
-	a, _ := connect(t, p.url(), nats.WithTimeout(500*time.Millisecond), nats.WithInFlight(3))
+	a, _ := connect(t, p.url(), nats.Timeout(500*time.Millisecond), nats.InFlight(3))
 	stored, plain := record(t, a, "t", hour), record(t, a, "p", realtime.Retention{})
 	state := watch(t, a)
 	p.stall()
@@ -251,7 +251,7 @@ func TestAnAnswerThatIsLate(t *testing.T) {
 			t.Parallel()
 			topic := fmt.Sprint("t", members)
 			p := newProxy(t, h.server.URL())
-			far, _ := connect(t, p.url(), nats.WithTimeout(6*time.Second), nats.WithHeartbeat(time.Hour))
+			far, _ := connect(t, p.url(), nats.Timeout(6*time.Second), nats.Heartbeat(time.Hour))
 			near := h.node()
 			there := record(t, near, topic, hour)
 			own := there
@@ -320,7 +320,7 @@ func TestTheStreamIsDeleted(t *testing.T) {
 // TestASlowNode has more events come than the node has room for.
 func TestASlowNode(t *testing.T) {
 	h := newHost(t)
-	slow, fast := h.node(nats.WithLane(8)), h.node()
+	slow, fast := h.node(nats.Lane(8)), h.node()
 	stored, plain := record(t, slow, "t", hour), record(t, slow, "p", realtime.Retention{})
 	held := make(chan struct{})
 	for n := range 64 { // some in every lane
@@ -412,8 +412,8 @@ func TestMisuse(t *testing.T) {
 		t.Error("a connection without echo was accepted")
 	}
 	for name, opt := range map[string]nats.Option{
-		"prefix": nats.WithPrefix("a.b"), "no prefix": nats.WithPrefix(""), "time-out": nats.WithTimeout(0),
-		"in flight": nats.WithInFlight(0), "heartbeat": nats.WithHeartbeat(0),
+		"prefix": nats.Prefix("a.b"), "no prefix": nats.Prefix(""), "time-out": nats.Timeout(0),
+		"in flight": nats.InFlight(0), "heartbeat": nats.Heartbeat(0),
 	} {
 		if _, err := nats.New(nc, opt); err == nil {
 			t.Errorf("%s was accepted", name)

@@ -123,9 +123,9 @@ type config struct {
 	lane     int
 }
 
-// WithPrefix has the broker use subjects and streams of that name. The default is
+// Prefix has the broker use subjects and streams of that name. The default is
 // "realtime". Nodes with the same prefix share their topics.
-func WithPrefix(prefix string) Option {
+func Prefix(prefix string) Option {
 	return func(c *config) error {
 		if prefix == "" || len(prefix) > 64 || strings.IndexFunc(prefix, func(r rune) bool { return r > 127 || !isPlain(byte(r)) || r == ':' }) >= 0 {
 			return fmt.Errorf("nats: prefix %q: want 1 to 64 letters, digits, - and _", prefix)
@@ -135,8 +135,8 @@ func WithPrefix(prefix string) Option {
 	}
 }
 
-// WithTimeout bounds how long a call may wait for the server. The default is 5s.
-func WithTimeout(timeout time.Duration) Option {
+// Timeout bounds how long a call may wait for the server. The default is 5s.
+func Timeout(timeout time.Duration) Option {
 	return func(c *config) error {
 		if timeout < 10*time.Millisecond {
 			return fmt.Errorf("nats: time-out of %v is shorter than 10ms", timeout)
@@ -146,10 +146,10 @@ func WithTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithInFlight bounds the events of topics with history that wait for the server at
+// InFlight bounds the events of topics with history that wait for the server at
 // the same time. One more fails at once with [realtime.ErrBrokerDown]. The default
 // is 4096.
-func WithInFlight(most int) Option {
+func InFlight(most int) Option {
 	return func(c *config) error {
 		if most < 1 {
 			return fmt.Errorf("nats: %d events in flight are fewer than one", most)
@@ -159,9 +159,9 @@ func WithInFlight(most int) Option {
 	}
 }
 
-// WithHeartbeat is how often the node asks the server whether all is well, and how
+// Heartbeat is how often the node asks the server whether all is well, and how
 // long the answer may take. The default is 2s.
-func WithHeartbeat(every time.Duration) Option {
+func Heartbeat(every time.Duration) Option {
 	return func(c *config) error {
 		if every < 10*time.Millisecond {
 			return fmt.Errorf("nats: heartbeat of %v is shorter than 10ms", every)
@@ -171,10 +171,10 @@ func WithHeartbeat(every time.Duration) Option {
 	}
 }
 
-// WithStream lets f change the stream of events before it is made or brought up to
+// Stream lets f change the stream of events before it is made or brought up to
 // date: replicas, storage, placement, bounds. With less than three replicas an event
 // is lost with its server. Subjects, RePublish and AllowMsgTTL must stay.
-func WithStream(f func(*jetstream.StreamConfig)) Option {
+func Stream(f func(*jetstream.StreamConfig)) Option {
 	return func(c *config) error {
 		c.shape = f
 		return nil
@@ -252,7 +252,7 @@ func (b *Broker) start() {
 
 // Close ends the broker's work and waits for it. Nothing is delivered afterwards,
 // and publishing fails. The connection stays open.
-func (b *Broker) Close() error {
+func (b *Broker) Close() {
 	b.end()
 	b.work.Wait()
 	for _, s := range b.allStreams() {
@@ -261,7 +261,6 @@ func (b *Broker) Close() error {
 	for _, c := range b.allChannels() {
 		c.hush()
 	}
-	return nil
 }
 
 // Tickets returns a store of tickets that all nodes share.

@@ -38,7 +38,7 @@ func newHost(t *testing.T) *host {
 func (h *host) start() {
 	h.t.Helper()
 	var err error
-	if h.server, err = embedded.Start(embedded.WithStore(h.dir), embedded.WithAddress("127.0.0.1", h.port)); err != nil {
+	if h.server, err = embedded.Start(embedded.Store(h.dir), embedded.Address("127.0.0.1", h.port)); err != nil {
 		h.t.Fatal(err)
 	}
 	u, err := url.Parse(h.server.URL())
@@ -70,7 +70,7 @@ func connect(t *testing.T, url string, opts ...nats.Option) (*nats.Broker, *clie
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := nats.New(nc, append([]nats.Option{nats.WithHeartbeat(200 * time.Millisecond)}, opts...)...)
+	b, err := nats.New(nc, append([]nats.Option{nats.Heartbeat(200 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		nc.Close()
 		t.Fatal(err)

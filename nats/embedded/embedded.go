@@ -18,24 +18,24 @@ import (
 // Option is an option of [Start].
 type Option func(*server.Options) error
 
-// WithStore keeps what is stored in a directory. Without it, it is kept in one that the
+// Store keeps what is stored in a directory. Without it, it is kept in one that the
 // system may delete: give one whenever the events matter.
-func WithStore(dir string) Option {
+func Store(dir string) Option {
 	return func(o *server.Options) error { o.StoreDir = dir; return nil }
 }
 
-// WithAddress has the server listen for clients. The default is a free port of
+// Address has the server listen for clients. The default is a free port of
 // 127.0.0.1.
-func WithAddress(host string, port int) Option {
+func Address(host string, port int) Option {
 	return func(o *server.Options) error { o.Host, o.Port = host, port; return nil }
 }
 
-// WithCluster makes the server, called name, one of a cluster. It listens for the
+// Cluster makes the server, called name, one of a cluster. It listens for the
 // others at host and port and looks for them at routes, such as nats://10.0.0.2:6222.
 // Give each the routes of all others: the number of routes tells JetStream how many
 // servers there are. It needs three or more to go on when one is lost. secret keeps
 // strangers out, must not be empty, and is the same for all.
-func WithCluster(cluster, name, host string, port int, secret string, routes ...string) Option {
+func Cluster(cluster, name, host string, port int, secret string, routes ...string) Option {
 	return func(o *server.Options) error {
 		if cluster == "" || name == "" || len(routes) == 0 {
 			return errors.New("embedded: a cluster and its servers need names, and routes to each other")
@@ -59,8 +59,8 @@ func WithCluster(cluster, name, host string, port int, secret string, routes ...
 	}
 }
 
-// WithOptions lets f change whatever the server's own options are.
-func WithOptions(f func(*server.Options)) Option {
+// Options lets f change whatever the server's own options are.
+func Options(f func(*server.Options)) Option {
 	return func(o *server.Options) error { f(o); return nil }
 }
 
