@@ -21,10 +21,11 @@ type DocumentOrder interface {
 	Take(ctx context.Context, id DocumentID, step *DocumentStep) (*DocumentOutcome, error)
 
 	// Attend has tell called with what happens in a document after the returned
-	// state, one call at a time, until stop is called: messages in the order of their
-	// numbers without a gap, each once, whatever node they come from. tell does not
-	// call back. It must not be called by two at a time for one document.
-	Attend(ctx context.Context, id DocumentID, tell func(*DocumentNews)) (*DocumentStanding, func(), error)
+	// state, one call at a time, until stop has returned: messages in the order of
+	// their numbers without a gap, each once, whatever node they come from. tell does
+	// not call back, and stop is not called by it, since stop waits for it. Attend must
+	// not be called by two at a time for one document.
+	Attend(ctx context.Context, id DocumentID, tell func(*DocumentNews)) (_ *DocumentStanding, stop func(), _ error)
 
 	// Read is that of [OpLog].
 	Read(ctx context.Context, id DocumentID, after, to int64, limit int) ([]SequencedMessage, error)

@@ -88,10 +88,12 @@ func (f *feed) begin(r *stepReply) {
 	f.drainLocked()
 }
 
-// stop has nothing told any more; a call may be under way.
+// stop has nothing told any more, and waits for the call that is under way.
 func (f *feed) stop() {
 	f.stopped.Store(true)
 	f.end()
+	f.mu.Lock() // held while telling
+	defer f.mu.Unlock()
 }
 
 // arrive takes what was published.
