@@ -10,7 +10,7 @@ import (
 )
 
 // rights are those that the README names.
-const rights = "+@scripting +@hash +@stream +@string +@sortedset +@pubsub +@connection +info +time +del +pexpire +pttl ~realtime:* &realtime:*"
+const rights = "+@scripting +@hash +@stream +@string +@sortedset +@pubsub +@connection +info +time +del +exists +pexpire +pttl ~realtime:* &realtime:*"
 
 func TestAUserWithTheNamedRightsCanDoAll(t *testing.T) {
 	t.Parallel()
@@ -20,6 +20,9 @@ func TestAUserWithTheNamedRightsCanDoAll(t *testing.T) {
 	}
 	url := "redis://app:secret@" + s.Addr
 	realtimetest.Broker(t, func() realtime.Broker { return open(t, url) })
+	realtimetest.DocumentOrder(t, func() (a, b realtime.DocumentOrder) {
+		return open(t, url).Documents(), open(t, url).Documents()
+	})
 	b := open(t, url, quick...)
 	w := watching(t, b)
 	if _, err := s.CLI("ACL", "SETUSER", "app", "-@scripting"); err != nil {

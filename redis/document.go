@@ -37,8 +37,9 @@ type documentPlace interface {
 // Documents returns the order of the documents that all nodes of this broker's server
 // have in common. A document stays until its keys are deleted: its state and all
 // messages that are younger than the newest 1,000, or not part of the last but one
-// acknowledged summary. It is as durable as the server. A server that evicts keys when
-// its memory is full (any maxmemory-policy but noeviction) ruins documents.
+// acknowledged summary. It is as durable as the server. Its keys have no expiry: a
+// server that evicts such keys when its memory is full (a maxmemory-policy allkeys-…)
+// ruins documents.
 func (b *Broker) Documents() realtime.DocumentOrder { return b.documents }
 
 // placeOf returns where a document is kept.
