@@ -14,6 +14,7 @@ type lookout struct {
 
 	mu     sync.Mutex // guards the following
 	status BrokerStatus
+	heard  bool        // of any status: before it there is nothing to warn of
 	timer  *time.Timer // runs while the broker is down, with WithIsolation
 	over   bool
 }
@@ -56,23 +57,35 @@ func (l *lookout) state() BrokerState {
 // changed takes the news of the broker. It does not block.
 func (l *lookout) changed(s BrokerStatus) {
 	n := l.node
-	if was := l.note(s); was != s.State {
-		level := slog.LevelWarn
-		if s.State == BrokerHealthy {
-			level = slog.LevelInfo
-		}
-		n.log.Log(context.Background(), level, "realtime: broker", "state", s.State.String(), "was", was.String(), "error", s.Err)
+	if was, first := l.note(s); was != s.State {
+		l.log(s, was, first)
 	}
 	if n.watch != nil {
 		n.guard("WithBrokerWatch", func() { n.watch(s) })
 	}
 }
 
-// note keeps the news and returns the state before.
-func (l *lookout) note(s BrokerStatus) (was BrokerState) {
+// log writes a line. That a node begins by connecting is no reason to warn.
+func (l *lookout) log(s BrokerStatus, was BrokerState, first bool) {
+	level, fields := slog.LevelInfo, []any{"state", s.State.String()}
+	if s.State == BrokerDown || s.State == BrokerDegraded && !first {
+		level = slog.LevelWarn
+	}
+	if !first {
+		fields = append(fields, "was", was.String())
+	}
+	if s.Err != nil {
+		fields = append(fields, "error", s.Err)
+	}
+	l.node.log.Log(context.Background(), level, "realtime: broker", fields...)
+}
+
+// note keeps the news and returns the state before, and whether this is the first.
+func (l *lookout) note(s BrokerStatus) (was BrokerState, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was, l.status = l.status.State, s
+	first, l.heard = !l.heard, true
 	l.node.metrics.setBroker(s.State)
 	switch {
 	case s.State != BrokerDown:
@@ -81,7 +94,7 @@ func (l *lookout) note(s BrokerStatus) (was BrokerState) {
 	case l.timer == nil && l.node.isolation > 0 && !l.over:
 		l.timer = time.AfterFunc(l.node.isolation, l.isolate)
 	}
-	return was
+	return was, first
 }
 
 func (l *lookout) stopLocked() {

@@ -110,6 +110,24 @@ func TestTheBrokersStateIsTold(t *testing.T) {
 	})
 }
 
+func TestThatANodeConnectsAtFirstIsNoWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node, log := realtimetest.NewCluster().Node(), &stateLog{}
+		node.Report(realtime.BrokerStatus{State: realtime.BrokerDegraded, Err: errors.New("connecting")})
+		s, err := realtime.New(realtime.Anonymous(), realtime.WithBroker(node), realtime.WithLogger(slog.New(log)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		node.Heal()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if want := []string{"INFO realtime: broker degraded", "INFO realtime: broker healthy degraded"}; !slices.Equal(log.got, want) {
+			t.Errorf("logged %q, want %q", log.got, want)
+		}
+	})
+}
+
 func TestANodeThatIsCutOffForLongClosesItsClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node, registry := realtimetest.NewCluster().Node(), prometheus.NewRegistry()
