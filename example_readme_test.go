@@ -191,7 +191,7 @@ func readmePublish(ctx context.Context, rt *realtime.Server, c *realtime.Client)
 	c.Push("chat:lobby", "hint", "Press Enter to send")                              // one connection
 
 	answer, _ := c.Ask(ctx, "chat:lobby", "confirm", "Sure?") // one connection, and its answer
-	answers, _ := rt.Ask(ctx, "chat:lobby", "vote", nil)      // every member of this node
+	answers, _ := rt.Ask(ctx, "chat:lobby", "vote", nil)      // every member, and what each answered
 
 	c.Subscribe(ctx, "chat:lobby")                              // the join function is not asked
 	c.Unsubscribe("chat:lobby", realtime.Reject("Room closed")) // the client is told why

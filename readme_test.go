@@ -157,7 +157,10 @@ func TestReadmeNamesEveryOption(t *testing.T) {
 }
 
 func TestReadmeSnippetsAreCompiled(t *testing.T) {
-	compiled := codeLines(readText(t, "example_readme_test.go")) + codeLines(readText(t, "jwks/example_test.go"))
+	compiled := ""
+	for _, file := range []string{"example_readme_test.go", "jwks/example_test.go", "redis/example_test.go"} {
+		compiled += codeLines(readText(t, file))
+	}
 	snippets := regexp.MustCompile("(?s)\n```go\n(.*?)```").FindAllStringSubmatch(readText(t, "README.md"), -1)
 	if len(snippets) < 10 {
 		t.Fatalf("found %d snippets, want 10 and more", len(snippets))
