@@ -10,9 +10,9 @@ import (
 // that has to grow costs more than a small handler does. Only a few wait, and
 // none without connections.
 type crew struct {
-	mu     sync.Mutex // guards the following
-	idle   []chan func()
-	closed bool // nobody waits any more
+	mu    sync.Mutex // guards the following
+	idle  []chan func()
+	waits bool // whoever has done its work may wait
 }
 
 // spare is how many goroutines may wait for work.
@@ -50,7 +50,7 @@ func (w *crew) workLoop(f func()) {
 func (w *crew) wait(next chan func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || len(w.idle) >= spare() {
+	if !w.waits || len(w.idle) >= spare() {
 		return false
 	}
 	w.idle = append(w.idle, next)
@@ -61,7 +61,7 @@ func (w *crew) wait(next chan func()) bool {
 func (w *crew) rest(closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.closed = closed
+	w.waits = !closed
 	if closed {
 		for _, one := range w.idle {
 			close(one)

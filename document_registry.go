@@ -59,7 +59,7 @@ func (r *registry) watch(node string, here bool) {
 // back with other client ids.
 func (r *registry) reborn() {
 	for _, s := range r.list() {
-		r.node.spawn(s.stop)
+		r.node.spawn(s.quit)
 	}
 }
 
@@ -166,14 +166,19 @@ func (r *registry) close() {
 	r.closed = true
 	r.mu.Unlock()
 	for _, s := range r.list() {
-		select {
-		case <-s.ready:
-			s.stop()
-		default: // cancelled, its start fails
-			s.cancel()
-		}
+		s.quit()
 	}
 	if r.debts != nil {
 		r.debts.close()
+	}
+}
+
+// quit ends a session, even one that has not started.
+func (s *Session) quit() {
+	select {
+	case <-s.ready:
+		s.stop()
+	default: // cancelled, its start fails
+		s.cancel()
 	}
 }
