@@ -91,3 +91,11 @@ func severity(err error) weight {
 	}
 	return doubtful
 }
+
+// because returns err with its cause, which may be nil, in one line.
+func because(err, cause error) error {
+	if cause == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}

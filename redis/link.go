@@ -80,7 +80,7 @@ func (k *link) subscribe(ctx context.Context, name string, onMessage func(string
 			return nil, unavailable(doing, ctx.Err())
 		case <-late.C:
 			stop()
-			return nil, unavailable(doing, errors.Join(errTimeout, k.way.health.status().Err))
+			return nil, unavailable(doing, because(errTimeout, k.way.health.status().Err))
 		}
 	}
 }
@@ -302,7 +302,7 @@ func (k *link) use(ctx context.Context, s *session, ended <-chan error) (stood b
 		case err = <-s.kicked:
 			return stood, err
 		case err = <-ended:
-			return stood, errors.Join(errLost, err)
+			return stood, because(errLost, err)
 		case <-ctx.Done():
 			return stood, ctx.Err()
 		}
