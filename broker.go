@@ -80,7 +80,7 @@ const subscribeTime = 10 * time.Second
 // ErrBrokerDown is in the chain of what Publish returns while the broker cannot
 // give an event its place in the order. It is shown to a client whose handler
 // returns it.
-var ErrBrokerDown error = &Error{Code: CodeUnavailable, Text: "The message cannot be stored at the moment", Retry: RetryBackoff}
+var ErrBrokerDown error = &Error{Code: CodeUnavailable, Text: "This cannot be stored at the moment", Retry: RetryBackoff}
 
 // brokerReason is why a connection ends that cannot go on after err of the broker's: in
 // an outage the client comes back in a while, and to another node if it likes.

@@ -38,7 +38,7 @@ func TestPublishesFailClearlyWhileTheBrokerIsDown(t *testing.T) {
 		if err := json.Unmarshal(m.Data, &told); err != nil || told.Retry != "backoff" {
 			t.Errorf("the client was told %s", m)
 		}
-		p.say(`["1","2","kept:a","say",{}]`, `["1","2","kept:a","phx_reply",{"status":"error","response":{"reason":"unavailable","message":"The message cannot be stored at the moment"}}]`)
+		p.say(`["1","2","kept:a","say",{}]`, `["1","2","kept:a","phx_reply",{"status":"error","response":{"reason":"unavailable","message":"This cannot be stored at the moment"}}]`)
 		c.WantReply(c.Push("plain:a", "say", 2), "ok", nil)
 		c.WantPush("plain:a", "said", 2)
 		c.WantError(c.Push("kept:b", "subscribe", nil), realtime.CodeUnavailable)
