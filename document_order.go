@@ -9,8 +9,8 @@ import (
 // DocumentOrder gives the messages of documents their numbers on behalf of several
 // nodes. A step of a document is decided, numbered, stored and told to all nodes in
 // one go, so that any node may take any op, and none is in charge. The rules are
-// those of document.md sections 5.3, 7 and 9, which a server that is alone applies
-// itself; both give the same messages, byte for byte.
+// those of Fluid's sequencer (docs/protocols.md, section 12), which a server that is
+// alone applies itself; both give the same messages, byte for byte.
 //
 // Whoever writes one has it pass realtimetest.DocumentOrder.
 type DocumentOrder interface {

@@ -59,8 +59,8 @@ func PerEvent(event string, perSecond float64, burst int) RateLimit {
 	return RateLimit{scope: scopeEvent, event: event, perSecond: perSecond, burst: burst}
 }
 
-// ConnectsPerIP bounds the handshakes from one address, counted as [PerIP] does.
-// One over the rate is refused as [ReasonRateLimited].
+// ConnectsPerIP bounds the handshakes from one address with this node; an address is
+// what [PerIP] takes for one. One over the rate is refused as [ReasonRateLimited].
 func ConnectsPerIP(perSecond float64, burst int) RateLimit {
 	return RateLimit{scope: scopeConnects, perSecond: perSecond, burst: burst}
 }
