@@ -47,6 +47,7 @@ function showState(state) {
 }
 
 function lost(words) {
+  for (const item of $("log").querySelectorAll(".unsent")) item.remove(); // nobody will say what became of it
   if (!node) return; // an attempt that failed is no story
   tell(words, node);
   node = null;
@@ -60,6 +61,7 @@ function addMessage({ data, offset }) {
   by.append(" ", colored(element("b", "node-name", String(data?.node ?? "")), data?.node));
   item.append(by, String(data?.text ?? ""));
   item.dataset.offset = offset;
+  if (item.className && $("text").value.trim() === data.text) $("text").value = ""; // it was said after all
   addLine(item);
 }
 
@@ -253,11 +255,15 @@ $("say").addEventListener("submit", (event) => {
   if (!text) return;
   const kept = $("text").value;
   $("text").value = "";
-  line.send(ROOM, "say", { text }, ({ type, data }) => {
+  const item = element("li", "mine unsent", text);
+  const sent = line.send(ROOM, "say", { text }, ({ type, data }) => {
+    item.remove();
     if (type !== "error") return;
-    addNote(`not said: ${data.error}`);
+    addNote(data.code === "unavailable" ? "Redis gives no answer: not said, or not yet" : `not said: ${data.error}`);
     $("text").value ||= kept;
   });
+  if (sent) addLine(item);
+  else $("text").value = kept;
 });
 look();
 open();

@@ -62,6 +62,7 @@ function showNode(node, mine) {
   at.querySelector(".status").dataset.status = status;
   at.querySelector(".status").textContent = status;
   const running = node.state === "up" || node.state === "draining";
+  at.dataset.broker = running ? broker : "";
   at.querySelector(".figure").textContent = running
     ? `${node.connections} connection${node.connections === 1 ? "" : "s"}${typeof broker === "string" && broker ? ` · Redis ${broker}` : ""}${node.cut ? " · cut off" : ""}`
     : "takes no connections";
