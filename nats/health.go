@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -338,19 +339,11 @@ func (s *stream) retry() {
 func (b *Broker) allStreams() []*stream {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make([]*stream, 0, len(b.streams))
-	for _, s := range b.streams {
-		all = append(all, s)
-	}
-	return all
+	return slices.Collect(maps.Values(b.streams))
 }
 
 func (b *Broker) allChannels() []*channel {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make([]*channel, 0, len(b.channels))
-	for _, c := range b.channels {
-		all = append(all, c)
-	}
-	return all
+	return slices.Collect(maps.Values(b.channels))
 }
