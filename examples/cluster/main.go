@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return err
 	}
 	if node != "" {
-		cfg.log = slog.New(slog.NewTextHandler(stderr, nil)).With("node", node)
+		cfg.log = slog.New(slog.NewTextHandler(stderr, nil)).With("process", node)
 		return runNode(ctx, cfg, node, stdin, stdout)
 	}
 	cfg.log = slog.New(slog.NewTextHandler(stderr, nil))
