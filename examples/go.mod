@@ -12,7 +12,7 @@ require (
 	go.etcd.io/bbolt v1.5.0
 )
 
-require github.com/redis/rueidis v1.0.79 // indirect
+require github.com/redis/rueidis v1.0.79
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect

@@ -6,11 +6,14 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/rueidis"
 
 	"github.com/seed-58bc6ac1/realtime"
 	"github.com/seed-58bc6ac1/realtime/boltlog"
+	"github.com/seed-58bc6ac1/realtime/redis"
 )
 
 // frameMargin is what a frame has beside the largest contents of an op.
@@ -26,7 +29,8 @@ const (
 // config is what the flags decide.
 type config struct {
 	tenants    []tenant // none means the one whose secret everybody knows
-	data       string   // directory; empty means memory
+	data       string   // directory; empty means memory, or Redis
+	redis      string   // URL; empty: this process is alone
 	origins    []string // pages that may open a socket; empty: the page's own
 	maxMessage int      // bytes of an op's contents
 	summaries  bool     // accept them
@@ -49,6 +53,7 @@ type app struct {
 	metrics   *prometheus.Registry
 	store     store
 	ops       realtime.OpLog
+	shared    bool         // with other nodes
 	open      atomic.Int64 // connections
 	closers   []func() error
 }
@@ -67,18 +72,19 @@ func (a *app) wire(cfg config) error {
 	if err := a.register(cfg.tenants); err != nil {
 		return err
 	}
-	if err := a.openStores(cfg.data); err != nil {
+	options, err := a.openStores(cfg)
+	if err != nil {
 		return err
 	}
-	options := []realtime.Option{
+	options = append(options,
 		realtime.Anonymous(), // a document's client shows its token when it connects to it
-		realtime.WithMessageBytes(int64(cfg.maxMessage) + frameMargin),
+		realtime.WithMessageBytes(int64(cfg.maxMessage)+frameMargin),
 		realtime.WithRateLimit(realtime.PerConnection(messageRate, messageBurst)),
 		realtime.WithConnected(func(*realtime.Client) { a.open.Add(1) }),
 		realtime.WithDisconnected(func(*realtime.Client, realtime.Reason) { a.open.Add(-1) }),
 		realtime.WithMetrics(a.metrics),
 		realtime.WithLogger(cfg.log),
-	}
+	)
 	if len(cfg.origins) > 0 {
 		options = append(options, realtime.WithOrigins(cfg.origins...))
 	}
@@ -103,12 +109,45 @@ func (a *app) register(tenants []tenant) error {
 	return nil
 }
 
-// openStores opens the log of messages and the store of snapshots.
-func (a *app) openStores(data string) error {
-	if data == "" {
-		a.ops, a.store = realtime.NewMemoryLog(), newMemoryStore()
-		return nil
+// openStores opens the log of messages and the store of snapshots. The options are
+// for the server that has them in common with others.
+func (a *app) openStores(cfg config) ([]realtime.Option, error) {
+	switch {
+	case cfg.redis != "":
+		return a.openRedis(cfg.redis)
+	case cfg.data != "":
+		return nil, a.openFiles(cfg.data)
 	}
+	a.ops, a.store = realtime.NewMemoryLog(), newMemoryStore()
+	return nil, nil
+}
+
+// nodeTTL is how long the clients of a node stay in their documents that was killed.
+const nodeTTL = 5 * time.Second
+
+// openRedis makes this process one of several nodes.
+func (a *app) openRedis(url string) ([]realtime.Option, error) {
+	options, err := rueidis.ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("-redis: %w", err)
+	}
+	options.DisableCache = true
+	client, err := rueidis.NewClient(options)
+	if err != nil {
+		return nil, fmt.Errorf("-redis: %w", err)
+	}
+	broker, reads := redis.New(client), redis.New(client)
+	a.closers = append(a.closers, func() error {
+		broker.Close()
+		reads.Close()
+		client.Close()
+		return nil
+	})
+	a.ops, a.store, a.shared = &sharedOps{order: reads.Documents()}, &redisStore{client}, true
+	return []realtime.Option{realtime.WithBroker(broker), realtime.WithNodeTTL(nodeTTL)}, nil
+}
+
+func (a *app) openFiles(data string) error {
 	ops, err := boltlog.Open(filepath.Join(data, "ops.db"))
 	if err != nil {
 		return err
@@ -125,11 +164,13 @@ func (a *app) openStores(data string) error {
 func (a *app) addDocuments(cfg config) {
 	options := []realtime.DocumentOption{
 		realtime.DocumentTenants(a.tenants),
-		realtime.DocumentLog(a.ops),
 		realtime.MaxMessageSize(cfg.maxMessage),
 		realtime.OnSession(func(e realtime.SessionEvent) {
 			cfg.log.Info("session "+string(e.Kind), "tenant", e.Tenant, "document", e.Document, "err", e.Err)
 		}),
+	}
+	if !a.shared { // else the broker's order has them
+		options = append(options, realtime.DocumentLog(a.ops))
 	}
 	if cfg.summaries {
 		options = append(options, realtime.OnSummary(summarizer{a.store, a.ops}.accept))

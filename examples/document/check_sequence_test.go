@@ -253,6 +253,7 @@ func (m *member) wander(random *rand.Rand, events int) {
 			m.again()
 		}
 	}
+	m.catchUp(true) // what was sent last is in the document, too
 }
 
 // again leaves and comes back with the last number that the member has seen.
@@ -298,10 +299,13 @@ func TestCheck073_MinimumNeverFalls(t *testing.T) {
 	s := check(t)
 	r := s.reader(t)
 	const clients, events = 5, 2000
+	var members []*member
+	for range clients {
+		members = append(members, s.writer(t))
+	}
 	var wait sync.WaitGroup
-	for i := range uint64(clients) {
-		m := s.writer(t)
-		wait.Go(func() { m.wander(rand.New(rand.NewPCG(73, i)), events) })
+	for i, m := range members {
+		wait.Go(func() { m.wander(rand.New(rand.NewPCG(73, uint64(i))), events) })
 	}
 	wait.Wait()
 	last := s.writer(t)

@@ -20,13 +20,19 @@ type child struct {
 // spawn starts it with a durable log.
 func spawn(t *testing.T, directory string) *child {
 	t.Helper()
+	return spawnWith(t, storeFlags(t, directory)...)
+}
+
+// spawnWith starts it with flags that say where its documents are.
+func spawnWith(t *testing.T, where ...string) *child {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &child{stop: cancel}
-	args := append([]string{"-addr", "127.0.0.1:0", "-data", directory}, tenantFlags()...)
+	args := append(append([]string{"-addr", "127.0.0.1:0"}, where...), tenantFlags()...)
 	c.command = exec.CommandContext(ctx, self, args...)
 	c.command.Env = append(os.Environ(), childVariable+"=1")
 	log := &lines{}

@@ -5,6 +5,8 @@
 //
 //	go run ./document -addr 127.0.0.1:8080 -data DIRECTORY
 //
+// Several that have one Redis in common, by -redis URL, serve the same documents.
+//
 // Without -tenant it has one whose secret everybody knows, and its /admin asks
 // nobody who they are, so it listens on the loopback address by default.
 package main
@@ -83,6 +85,7 @@ func parseFlags(args []string, stderr io.Writer) (string, config, error) {
 	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on; port 0 takes a free one")
 	origins := flags.String("origins", "", "comma separated origins of pages that may open a socket; none means the page's own")
 	flags.StringVar(&cfg.data, "data", "", "existing directory for the messages and snapshots; none means memory")
+	flags.StringVar(&cfg.redis, "redis", "", "URL of a Redis server that keeps everything, so that there can be several of these")
 	flags.Func("tenant", "id:secret1[:secret2], repeatable (default "+devTenant+":"+devSecret+")", func(text string) error {
 		t, err := parseTenant(text)
 		cfg.tenants = append(cfg.tenants, t)
@@ -104,6 +107,9 @@ func parseFlags(args []string, stderr io.Writer) (string, config, error) {
 		}
 	}
 	cfg.summaries = !*noSummaries
+	if cfg.data != "" && cfg.redis != "" {
+		return "", config{}, errors.New("-data and -redis are two places for the same")
+	}
 	if cfg.maxMessage < 1 {
 		return "", config{}, errors.New("-max-message is too small")
 	}

@@ -48,7 +48,7 @@ func (s *site) dial(t *testing.T, version string) *peer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, _, err := websocket.Dial(ctx, s.base+"/socket/websocket?vsn="+version, &websocket.DialOptions{HTTPClient: narrow})
+	conn, _, err := websocket.Dial(ctx, s.node()+"/socket/websocket?vsn="+version, &websocket.DialOptions{HTTPClient: narrow})
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}

@@ -11,12 +11,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed-58bc6ac1/realtime"
+	"github.com/seed-58bc6ac1/realtime/redis/redistest"
 )
 
 // patience is how long a step may take before it counts as failed. Nothing waits
@@ -43,9 +46,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// site is one running server of documents.
+// site is one running server of documents, or several nodes that are one.
 type site struct {
-	base string // its URL
+	base  string   // its URL
+	also  []string // those of its other nodes
+	dials atomic.Int64
+}
+
+// node is where the next client dials: each node has its turn.
+func (s *site) node() string {
+	all := append([]string{s.base}, s.also...)
+	return all[int(s.dials.Add(1)-1)%len(all)]
 }
 
 // tenantFlags are the tenants of every program under test.
@@ -63,6 +74,15 @@ func check(t *testing.T, args ...string) *site {
 // start runs the program with a free port. At cleanup it is interrupted, and has
 // to end without an error.
 func start(t *testing.T, args ...string) *site {
+	t.Helper()
+	if onRedis() && !slices.Contains(args, "-data") {
+		return startNodes(t, 2, args...)
+	}
+	return startOne(t, args...)
+}
+
+// startOne is start for one process.
+func startOne(t *testing.T, args ...string) *site {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	out, stdout := io.Pipe()
@@ -137,14 +157,18 @@ func host(t *testing.T, options ...realtime.DocumentOption) *hosted {
 // startHost is host for a test that has started something already.
 func startHost(t *testing.T, options ...realtime.DocumentOption) *hosted {
 	t.Helper()
+	var order []realtime.Option // of several nodes, this is one
+	if onRedis() {
+		order = redisOptions(t, redistest.Start(t).URL())
+	}
 	log := &lines{}
-	rt, err := realtime.New(
+	rt, err := realtime.New(append(order,
 		realtime.Anonymous(),
 		realtime.WithLogger(slog.New(slog.NewTextHandler(log, nil))),
 		realtime.WithMessageBytes(4<<20),
 		realtime.WithWriteTimeout(stallTime),
 		realtime.WithRateLimit(realtime.PerConnection(1e5, 1e5)),
-	)
+	)...)
 	if err != nil {
 		t.Fatal(err)
 	}
