@@ -39,6 +39,8 @@ export interface Server {
   base: string;
   tenant: Tenant;
   control?: string; // POST there restarts the server, and answers with its new address
+  other?: string; // another node with the same documents
+  pid?: number; // of the process of base, which may be killed if there is another node
 }
 
 /** Variant is how the containers of a case talk to the server. */
@@ -87,8 +89,8 @@ export class Case {
   }
 
   /** load opens the document that was created. */
-  async load(user: string, variant = this.variant): Promise<Editor> {
-    const { props, ...parts } = this.#parts(user, variant);
+  async load(user: string, variant = this.variant, base = this.server.base): Promise<Editor> {
+    const { props, ...parts } = this.#parts(user, variant, base);
     const container = await loadExistingContainer({ ...props, request: { url: this.document } });
     const pad = (await container.getEntryPoint()) as unknown as Pad;
     return this.#add({ name: user, container, pad, ...parts });
@@ -188,6 +190,17 @@ export class Case {
     this.#relay!.move(await response.text());
   }
 
+  /** other is the address of another node. */
+  get other(): string {
+    return this.server.other!;
+  }
+
+  /** kill ends the node at base. Whoever was there, by the relay, comes to the other one. */
+  kill(): void {
+    process.kill(this.server.pid!, "SIGKILL");
+    this.#relay!.move(this.other);
+  }
+
   /** crash has the document's session panic. */
   async crash(statuses = [204]): Promise<void> {
     const query = new URLSearchParams({ tenant: this.server.tenant.id, document: this.document });
@@ -203,12 +216,12 @@ export class Case {
     assert.deepEqual(this.problems, [], "errors that containers reported");
   }
 
-  #parts(user: string, variant: Variant) {
+  #parts(user: string, variant: Variant, base = this.server.base) {
     const faults = new Faults();
     const requests: string[] = [];
     const { format = "json", levee = false, protocolTree = false, opsPerSummary = 0 } = variant;
     const driver: DriverOptions = {
-      ...this.server, user, format, levee, protocolTree,
+      ...this.server, base, user, format, levee, protocolTree,
       watch: {
         connecting: ({ details }) => {
           const { capabilities, type } = details;

@@ -2,11 +2,12 @@
 // prints what held, a line for each check and variant:
 //
 //   node run.mjs http://127.0.0.1:8080 [--only 124,128] [--tenant id:secret] [--control URL]
-//	     [--seed N] [--runs N]
+//	     [--seed N] [--runs N] [--other URL --pid N]
 //
 // The numbers are those of document.md section 15. With a control URL there is a case
 // that restarts the server: POST there has to do that, and answer with the new
-// address. The order in one case is what a seed decides; --runs takes that many seeds.
+// address. With another node there is only the case that edits on two and kills one, the
+// process with that id. The order in one case is what a seed decides; --runs takes that many seeds.
 // Exit status 1 if anything failed.
 import { parseArgs } from "node:util";
 import { Case, type Server } from "./case.ts";
@@ -26,19 +27,21 @@ const { values: flags, positionals } = parseArgs({
     control: { type: "string" },
     seed: { type: "string" }, // with either, containers of all kinds are mixed, too
     runs: { type: "string" },
+    other: { type: "string" },
+    pid: { type: "string" },
   },
 });
 if (positionals.length !== 1) {
-  console.error("usage: node run.mjs BASE-URL [--only CHECK,…] [--tenant ID:SECRET] [--control URL] [--seed N] [--runs N]");
+  console.error("usage: node run.mjs BASE-URL [--only CHECK,…] [--tenant ID:SECRET] [--control URL] [--seed N] [--runs N] [--other URL --pid N]");
   process.exit(2);
 }
 const [id = "", secret = ""] = flags.tenant!.split(":");
-const server: Server = { base: new URL(positionals[0]!).origin, tenant: { id, secret }, control: flags.control };
+const server: Server = { base: new URL(positionals[0]!).origin, tenant: { id, secret }, control: flags.control, other: flags.other, pid: Number(flags.pid) };
 
 const only = flags.only?.split(",").map(Number);
 const seeded = flags.seed || flags.runs ? mixed.checks(Number(flags.seed ?? 1), Number(flags.runs ?? 1)) : [];
 const all = [editing.checks, recovery.checks, seeded, summaries.checks].flat().sort((a, b) => a.id - b.id);
-const chosen = all.filter(({ id, restarts }) => (only?.includes(id) ?? true) && (!restarts || flags.control));
+const chosen = all.filter(({ id, restarts, nodes }) => (only?.includes(id) ?? true) && (!restarts || flags.control) && !nodes === !flags.other);
 for (const id of only ?? []) {
   if (!chosen.some((check) => check.id === id)) throw new Error(`there is no check ${id}`);
 }

@@ -10,30 +10,62 @@ cd "$here"
 node_modules/.bin/tsc
 
 work=$(mktemp -d)
-server=
+servers=()
 stop() {
-	[ -z "$server" ] && return
-	kill -TERM "$server" 2>/dev/null || true
 	local status=0
-	wait "$server" || status=$?
-	server=
-	[ "$status" -eq 0 ] || { echo "document ended with status $status"; tail -20 "$work/log"; return 1; }
+	for server in "${servers[@]}"; do
+		kill -TERM "$server" 2>/dev/null || true
+		wait "$server" || status=$?
+	done
+	servers=()
+	[ "$status" -eq 0 ] || { echo "document ended with status $status"; tail -20 "$work"/*.log; return 1; }
 }
 trap 'stop || true; rm -rf "$work"' EXIT
 
 (cd ../../examples && go build -buildvcs=false -o "$work/document" ./document)
-mkdir "$work/data"
-"$work/document" -addr 127.0.0.1:0 -data "$work/data" >"$work/out" 2>"$work/log" &
-server=$!
-base=
-for _ in $(seq 100); do
-	base=$(sed -n 's/^listening on //p' "$work/out")
-	[ -n "$base" ] && break
-	kill -0 "$server" 2>/dev/null || break
-	sleep 0.1
-done
-[ -n "$base" ] || { echo "document did not start:" >&2; tail -20 "$work/log" >&2; exit 1; }
+
+# start NAME FLAG...: runs the server on a free port; base becomes its address.
+start() {
+	local name=$1
+	shift
+	"$work/document" -addr 127.0.0.1:0 "$@" >"$work/$name" 2>"$work/$name.log" &
+	servers+=($!)
+	await "$name" 's/^listening on //p'
+}
+
+# await NAME SCRIPT: base becomes what sed finds in the output.
+await() {
+	for _ in $(seq 100); do
+		base=$(sed -n "$2" "$work/$1")
+		[ -n "$base" ] && return
+		kill -0 "${servers[-1]}" 2>/dev/null || break
+		sleep 0.1
+	done
+	echo "$1 did not start:" >&2
+	tail -20 "$work/$1"* >&2
+	return 1
+}
 
 echo "containers of the Fluid Framework against examples/document"
+mkdir "$work/data"
+start alone -data "$work/data"
 node run.mjs "$base"
+stop
+
+if ! command -v redis-server >/dev/null; then
+	[ "${CI:-}" = true ] && { echo "FAILED: redis-server is not installed" >&2; exit 1; }
+	echo "SKIPPED: two nodes, because redis-server is not installed"
+	exit
+fi
+echo "containers on two nodes of examples/document"
+socket=$work/redis.sock
+(cd "$work" && exec redis-server --port 0 --unixsocket "$socket" --save "" >"$work/redis") &
+servers+=($!)
+await redis 's/.*\(Ready to accept connections\|The server is now ready\).*/ready/p'
+start first -redis "unix://$socket"
+first=$base pid=${servers[-1]}
+start second -redis "unix://$socket"
+node run.mjs "$first" --other "$base" --pid "$pid"
+wait "$pid" 2>/dev/null || true # which the case has killed
+servers=("${servers[0]}" "${servers[2]}")
 stop

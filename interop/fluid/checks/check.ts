@@ -5,5 +5,6 @@ export interface Check {
   name: string;
   variant?: Variant;
   restarts?: boolean; // the server
+  nodes?: boolean; // wants another node, and kills one
   run(c: Case): Promise<void>;
 }

@@ -86,6 +86,35 @@ const restart: Loss = (c) => c.restart();
 const close: Loss = async (_, ann) => ann.faults.line.receive("phx_close", {});
 const error: Loss = async (_, ann) => ann.faults.line.receive("phx_error", {});
 
+/** onNodes has containers on two nodes edit one document, until one node is killed. */
+async function onNodes(c: Case): Promise<void> {
+  await c.relayed();
+  const ann = await c.create("ann", "", (pad) => pad.board.set("before", "attach"));
+  const bob = await c.load("bob", { format: "msgpack" }, c.other);
+  assert.equal(bob.pad.board.get("before"), "attach");
+  await c.writing(ann, bob);
+  for (let i = 0; i < 20; i++) {
+    ann.pad.text.insertText(0, String(i % 10));
+    bob.pad.text.insertText(bob.pad.text.getLength(), String(i % 10));
+    ann.pad.board.set("both", `ann ${i}`);
+    bob.pad.board.set("both", `bob ${i}`);
+    await tick();
+  }
+  await c.settled();
+  ann.pad.signal("from ann");
+  bob.pad.signal("from bob");
+  await until("signals", () => ann.pad.signals.length > 0 && bob.pad.signals.length > 0);
+  assert.deepEqual([ann.pad.signals, bob.pad.signals], [["from bob"], ["from ann"]]);
+
+  const before = ann.container.clientId!;
+  ann.faults.mute();
+  edit(ann, "node killed");
+  await tick();
+  c.kill();
+  bob.pad.board.set("made by bob", true);
+  await recovers(c, ann, bob, "node killed", before);
+}
+
 export const checks: Check[] = [
   { id: 125, name: "nacked by the server for a gap", run: nackedForGap },
   { id: 125, name: "nack 400", run: nacked(400, "BadRequestError") },
@@ -96,6 +125,7 @@ export const checks: Check[] = [
   { id: 126, name: "phx_close", run: lost(close) },
   { id: 126, name: "phx_error", run: lost(error) },
   { id: 126, name: "socket cut, by msgpack", variant: { format: "msgpack" }, run: lost(cut) },
+  { id: 126, name: "two nodes, and one of them killed", nodes: true, run: onNodes },
   {
     id: 126, name: "server killed and started again", restarts: true,
     run: async (c) => {
