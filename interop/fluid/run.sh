@@ -36,7 +36,7 @@ start() {
 # await NAME SCRIPT: base becomes what sed finds in the output.
 await() {
 	for _ in $(seq 100); do
-		base=$(sed -n "$2" "$work/$1")
+		base=$(sed -n "$2" "$work/$1" 2>/dev/null) || true
 		[ -n "$base" ] && return
 		kill -0 "${servers[-1]}" 2>/dev/null || break
 		sleep 0.1
