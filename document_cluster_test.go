@@ -2,6 +2,7 @@ package realtime_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -448,5 +449,92 @@ func TestDocumentTopicsNeedNoSubscription(t *testing.T) {
 		if err := s.Publish(t.Context(), docTopic, "op", 1); err == nil {
 			t.Error("an event was published to the members of a document, whom it does not reach")
 		}
+	})
+}
+
+func TestDocumentCountsTheClientsOfAllNodes(t *testing.T) { // MaxDocumentClients
+	synctest.Test(t, func(t *testing.T) {
+		c := newDocCrowd(t, 2, realtime.MaxDocumentClients(2), realtime.NoMembershipSignals())
+		a, b := openDoc(t, c.servers[0]), openDoc(t, c.servers[1])
+		a.connect(nil)
+		b.connect(map[string]any{"mode": "read"})
+		for _, s := range c.servers {
+			d := openDoc(t, s)
+			d.push("connect_document", request(docToken(t, nil), nil))
+			if f := d.wantEvent("connect_document_error"); f.data["code"] != 429.0 || f.data["reason"] != "too_many_clients" {
+				t.Errorf("got %s", f.text)
+			}
+		}
+		b.push("phx_leave", `{}`)
+		synctest.Wait()
+		openDoc(t, c.servers[0]).connect(nil)
+	})
+}
+
+// forgetful is a broker whose order of documents can lose them.
+type forgetful struct {
+	*realtimetest.Node
+	order forgetfulOrder
+}
+
+type forgetfulOrder struct {
+	realtime.DocumentOrder
+	tell func(*realtime.DocumentNews) // of the last Attend
+}
+
+func (f *forgetful) Documents() realtime.DocumentOrder { return &f.order }
+
+func (o *forgetfulOrder) Attend(ctx context.Context, id realtime.DocumentID, tell func(*realtime.DocumentNews)) (*realtime.DocumentStanding, func(), error) {
+	o.tell = tell
+	return o.DocumentOrder.Attend(ctx, id, tell)
+}
+
+func TestDocumentThatIsLostEndsItsSession(t *testing.T) { // DocumentNews.Lost
+	synctest.Test(t, func(t *testing.T) {
+		var d diary
+		node := realtimetest.NewCluster().Node()
+		broker := &forgetful{Node: node, order: forgetfulOrder{DocumentOrder: node.Documents()}}
+		s := newServer(t, realtime.WithBroker(broker))
+		s.Documents("document:{tenant}:{document}", realtime.DocumentTenants(acme(t)), realtime.OnSession(func(e realtime.SessionEvent) {
+			d.add("%s %t", e.Kind, e.Err != nil)
+		}))
+		a := openDoc(t, s)
+		a.connect(nil)
+		broker.order.tell(&realtime.DocumentNews{Lost: errors.New("flushed")})
+		a.wantEvent("phx_close")
+		a.rejoin()
+		f := a.connect(nil)
+		wantSequence(t, f.messages(t, "initialMessages"), "join 1/0 leave 2/2")
+		d.want(t, "started false", "crashed true", "started false")
+	})
+}
+
+// A hook that ignores its context holds up a shutdown for as long as that may take, and
+// little more; what it was asked is refused.
+func TestDocumentShutdownDoesNotWaitForASummary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := make(chan struct{})
+		defer close(end)
+		c := newDocCrowd(t, 2, realtime.OnSummary(func(context.Context, realtime.SummaryRequest) (string, error) {
+			<-end
+			return "", nil
+		}), realtime.NoMembershipSignals())
+		a, b := openDoc(t, c.servers[0]), openDoc(t, c.servers[1])
+		a.connect(nil)
+		b.connect(nil)
+		wantSequence(t, a.wantOps(), "join 2/0")
+		b.submit(`{"type":"summarize","clientSequenceNumber":1,"referenceSequenceNumber":2,"contents":{"handle":"h","head":"","message":"","parents":[]}}`)
+		wantSequence(t, a.wantOps(), "summarize 3/0")
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := c.servers[1].Shutdown(ctx); err == nil {
+			t.Error("a shutdown that left a hook behind was no error")
+		}
+		if took := time.Since(start); took > 6*time.Second {
+			t.Errorf("the shutdown took %v", took)
+		}
+		wantSequence(t, a.wantOps(), "leave 4/0")
+		wantSequence(t, a.wantOps(), "summaryNack 5/0")
 	})
 }
