@@ -87,3 +87,31 @@ func TestAFeedThatHasStoppedTellsNothing(t *testing.T) {
 	f.offer(signalNotice("again", 3, "c"))
 	wantSignals(t, *news, "")
 }
+
+func TestStopWaitsForTheCallThatIsUnderWay(t *testing.T) {
+	f, _ := newTestFeed(t, newReply("born", 2))
+	inside, goOn, told, stopped := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	f.tell = func(*realtime.DocumentNews) {
+		close(inside)
+		<-goOn
+		close(told)
+	}
+	go f.offer(signalNotice("born", 3, "c"))
+	<-inside
+	go func() {
+		f.stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		t.Error("it was stopped before it had told")
+	case <-f.ctx.Done(): // the stop is under way
+	}
+	close(goOn)
+	<-stopped
+	select {
+	case <-told:
+	default:
+		t.Error("it was stopped before it had told")
+	}
+}
