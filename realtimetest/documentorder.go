@@ -561,6 +561,12 @@ func (t *orderTest) expels() {
 		news[len(news)-1].Left != "C" || string(news[len(news)-1].Signal) != "went C" {
 		t.Errorf("told %v, want the leaves of B and C one by one, with their signals", got)
 	}
+	t.take("b", joinStep("D", true))
+	t.take("a", opsStep("A", opOf(2, 7)))
+	t.nothing(look("a", time.Hour))
+	t.nothing(look("b", timeout-time.Millisecond))
+	t.nothing(look("a", 2*time.Millisecond)) // D's time is over, but it is too soon
+	t.wantTypes(look("a", period), "leave")
 }
 
 func (t *orderTest) wantTypes(out *realtime.DocumentOutcome, want ...string) {
