@@ -29,21 +29,26 @@ func cpuOf(b *testing.B, s *redistest.Server) (seconds float64) {
 	return seconds
 }
 
-// BenchmarkDocumentOps is one document that many writers of one node write to, one op
-// in each submission; ops/s is what one Redis gives.
+// BenchmarkDocumentOps is one document that many writers write to, on one node or on
+// two that both attend it; ops/s is what one Redis gives.
 func BenchmarkDocumentOps(b *testing.B) {
 	for _, each := range []int{1, 10, 100} {
-		for _, writers := range []int{1, 64} {
-			b.Run(fmt.Sprintf("ops=%d/writers=%d", each, writers), func(b *testing.B) {
+		for _, who := range [][2]int{{1, 1}, {1, 64}, {2, 64}} {
+			count, writers := who[0], who[1]
+			b.Run(fmt.Sprintf("ops=%d/nodes=%d/writers=%d", each, count, writers), func(b *testing.B) {
 				s := redistest.Start(b)
-				n := newLossyNode(b, s.URL())
-				if _, stop, err := n.Attend(b.Context(), testDocument, func(*realtime.DocumentNews) {}); err != nil {
-					b.Fatal(err)
-				} else {
+				var nodes []*lossyNode
+				for range count {
+					n := newLossyNode(b, s.URL())
+					nodes = append(nodes, n)
+					_, stop, err := n.Attend(b.Context(), testDocument, func(*realtime.DocumentNews) {})
+					if err != nil {
+						b.Fatal(err)
+					}
 					defer stop()
 				}
 				for w := range writers {
-					if _, err := n.Take(b.Context(), testDocument, testStep(realtime.StepJoin, fmt.Sprint(w))); err != nil {
+					if _, err := nodes[w%count].Take(b.Context(), testDocument, testStep(realtime.StepJoin, fmt.Sprint(w))); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -55,7 +60,7 @@ func BenchmarkDocumentOps(b *testing.B) {
 				for w := range writers {
 					all.Go(func() {
 						for csn := int64(1); left.Add(-1) >= 0; csn += int64(each) {
-							out, err := n.Take(b.Context(), testDocument, testOps(fmt.Sprint(w), csn, int64(writers), each))
+							out, err := nodes[w%count].Take(b.Context(), testDocument, testOps(fmt.Sprint(w), csn, int64(writers), each))
 							if err != nil || len(out.Messages) != each {
 								b.Errorf("%+v, %v", out, err)
 								return
