@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -141,4 +142,10 @@ func NodeMailKinds(data []byte) string {
 		words = append(words, fmt.Sprintf("%d % x %s", one.kind, one.body[:min(3, len(one.body))], one.body[min(3, len(one.body)):]))
 	}
 	return strings.Join(words, "; ")
+}
+
+// PresencePost is what a node says of one who is present, first of all in a new life.
+func PresencePost(from, key string) json.RawMessage {
+	e := newEntry(key, "ref-of-"+key, "", nil)
+	return appendPost(from, &tidings{kind: tidingsChange, life: 1 << 62, number: 1, joins: []*entry{e}})
 }

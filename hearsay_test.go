@@ -244,7 +244,10 @@ func (g *grapevine) settle() {
 		for _, n := range g.desks {
 			n.turnOver()
 		}
-		for len(g.mail) > 0 {
+		for steps := 0; len(g.mail) > 0; steps++ {
+			if steps > 100_000 {
+				g.t.Fatal("the nodes do not cease to tell each other")
+			}
 			g.read()
 		}
 	}
@@ -364,5 +367,82 @@ func TestTidingsOfAnEarlierLifeChangeNothing(t *testing.T) {
 	}
 	if len(h.nodes) != 0 {
 		t.Errorf("%d nodes are kept, want those that have ended to be forgotten", len(h.nodes))
+	}
+}
+
+// A change that is missing is asked for once, at the next one.
+func TestAMissingChangeIsAskedForAtOnce(t *testing.T) {
+	var h hearsay
+	change := func(number uint64) (ask bool) {
+		_, ask = h.hear("n", &tidings{kind: tidingsChange, life: 1, number: number})
+		return ask
+	}
+	for i, step := range []struct {
+		number uint64
+		ask    bool
+	}{{1, false}, {3, true}, {4, false}} {
+		if ask := change(step.number); ask != step.ask {
+			t.Errorf("step %d: asks: %v, want %v", i, ask, step.ask)
+		}
+	}
+	if missing := h.missing(); !slices.Equal(missing, []string{"n"}) {
+		t.Errorf("missing are %q, want the node", missing)
+	}
+}
+
+// A state of which a part is missing is none, and is wanted still.
+func TestAStateIsWholeOrNone(t *testing.T) {
+	part := func(number uint64, n int, last bool) *tidings {
+		e := &entry{key: "k", ref: fmt.Sprint("r", n), text: []byte("{}")}
+		return &tidings{kind: tidingsState, life: 1, number: number, part: n, last: last, joins: []*entry{e}}
+	}
+	for _, c := range []struct {
+		name  string
+		parts []*tidings
+		want  int
+	}{
+		{"whole", []*tidings{part(5, 0, false), part(5, 1, false), part(5, 2, true)}, 3},
+		{"a part comes twice", []*tidings{part(5, 0, false), part(5, 1, false), part(5, 1, false), part(5, 2, true)}, 3},
+		{"one is lost", []*tidings{part(5, 0, false), part(5, 2, true)}, 0},
+		{"the first is lost", []*tidings{part(5, 1, true)}, 0},
+		{"one is lost and one comes twice", []*tidings{part(5, 0, false), part(5, 1, false), part(5, 1, false), part(5, 3, true)}, 0},
+		{"parts of two states", []*tidings{part(5, 0, false), part(6, 1, true)}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var h hearsay
+			h.hear("n", &tidings{kind: tidingsRoll, life: 1, number: 5, count: 3})
+			for _, p := range c.parts {
+				h.hear("n", p)
+			}
+			if n := len(h.nodes["n"].entries); n != c.want || h.complete("n") != (c.want > 0) {
+				t.Errorf("%d are known, complete: %v; want %d", n, h.complete("n"), c.want)
+			}
+		})
+	}
+}
+
+// A roll says how many were told, so that a difference is noticed that no number shows.
+func TestARollIsHeldAgainstWhatIsKnown(t *testing.T) {
+	one := func(ref string) *entry { return &entry{key: "k", ref: ref, text: []byte("{}")} }
+	say := telling{life: 1}
+	a, b, c := one("a"), one("b"), one("c")
+	say.note(delta{joins: []*entry{a, b, c}})
+	news := say.take()
+	a.left = 1
+	say.note(delta{leaves: []*entry{a}})
+	news = append(news, say.take()...)
+	if roll := say.roll(false); roll.count != 2 || roll.number != 2 {
+		t.Errorf("the roll says %d entries after %d changes, want 2 after 2", roll.count, roll.number)
+	}
+	var h hearsay
+	for _, n := range news {
+		h.hear("n", n)
+	}
+	if _, ask := h.hear("n", say.roll(false)); ask {
+		t.Error("asks, though all is known")
+	}
+	delete(h.nodes["n"].entries, "b")
+	if _, ask := h.hear("n", say.roll(false)); !ask {
+		t.Error("does not ask, though one is missing")
 	}
 }

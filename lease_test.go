@@ -105,6 +105,13 @@ func TestALeaseEndsWhenItsNodeIsSilentAndThisOneHears(t *testing.T) {
 			{0, beats, "[]"}, {0, hears(nodeB), "[+B]"},
 			{5 * time.Second, deafTick, "[]"}, {5 * time.Second, deafTick, "[]"},
 			{4 * time.Second, beats, "[]"}, {2 * time.Second, hears(nodeB), "[]"}, {3 * time.Second, beats, "[]"}}},
+		{"two beats were lost both ways: then it is a full one", []leaseStep{
+			{0, beats, "[]"}, {0, hears(nodeB), "[+B]"},
+			{5 * time.Second, deafTick, "[]"}, {5 * time.Second, deafTick, "[]"},
+			{4 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[-B]"}}},
+		{"its end is no evidence while no newer beat has come back", []leaseStep{
+			{0, beats, "[]"}, {time.Second, hears(nodeB), "[+B]"}, {4 * time.Second, beats, "[]"},
+			{5 * time.Second, deafTick, "[]"}, {5 * time.Second, deafTick, "[]"}, {time.Second, deafTick, "[]"}}},
 		{"asleep for longer than its lease", []leaseStep{
 			{0, beats, "[]"}, {0, hears(nodeB), "[+B]"},
 			{16 * time.Second, beats, "[reborn]"}, {5 * time.Second, beats, "[]"}, {0, hears(nodeB), "[]"}}},
@@ -132,6 +139,44 @@ func TestALeaseEndsWhenItsNodeIsSilentAndThisOneHears(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What was sent while the broker was down has not left this node, and says nothing.
+func TestABeatOfAnOutageIsNoEvidence(t *testing.T) {
+	now := time.Now()
+	l := newLeases(nodeA, 15*time.Second, now)
+	beats(l, now)
+	l.status(true, now.Add(time.Second))
+	l.status(false, now.Add(3*time.Second))
+	l.echo(now.Add(2*time.Second), now.Add(3*time.Second))
+	if !l.since.IsZero() {
+		t.Error("the node thinks that it hears")
+	}
+	l.echo(now.Add(4*time.Second), now.Add(4*time.Second))
+	if l.since.IsZero() {
+		t.Error("the node does not notice that it hears")
+	}
+}
+
+func TestLeasesAreBounded(t *testing.T) {
+	now := time.Now()
+	l := newLeases(nodeA, 15*time.Second, now)
+	for n := range 2 * maxNodes {
+		id := fmt.Sprintf("N%011d", n)
+		l.listen(id, 0, now)
+		if n%2 == 0 {
+			l.ask(fmt.Sprintf("Q%011d", n), now)
+		}
+	}
+	if len(l.held) != maxNodes {
+		t.Errorf("%d leases, want %d", len(l.held), maxNodes)
+	}
+	for n := range 2 * maxNodes {
+		l.bye(fmt.Sprintf("D%011d", n), now)
+	}
+	if len(l.dead) != maxNodes || len(l.order) != maxNodes {
+		t.Errorf("%d dead are remembered, %d in order, want %d", len(l.dead), len(l.order), maxNodes)
 	}
 }
 

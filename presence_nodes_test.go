@@ -441,6 +441,72 @@ func TestFirstMemberWaitsAMomentForANodeThatIsSilent(t *testing.T) {
 	})
 }
 
+// forge has all nodes hear something in the name of one of them.
+func (w *town) forge(node int, kind byte) {
+	e := &realtime.Event{Topic: "\x00nodes", Name: "nodes", Data: realtime.NodeMail(w.servers[node].NodeID(), kind, nil), Time: time.Now()}
+	if err := w.brokers[1].Publish(w.t.Context(), e, realtime.Retention{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestFirstMemberDoesNotWaitForWhoSaysGoodbye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, 3)
+		w.brokers[2].Hang()
+		time.AfterFunc(50*time.Millisecond, func() { w.forge(2, 2) })
+		began := time.Now()
+		w.enter(0, "ada")
+		if d := time.Since(began); d != 50*time.Millisecond {
+			t.Errorf("the join took %v, want 50ms", d)
+		}
+		w.brokers[2].Heal()
+	})
+}
+
+// A node that others have given up without a reason, and that missed nothing itself,
+// has its people back as soon as it learns of that.
+func TestPeopleOfARebornNodeAreBackAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, 3)
+		w.enter(0, "ada")
+		bob := w.enter(1, "bob")
+		bob.WantPresence("room:1", "ada", "bob")
+		was := w.servers[0].NodeID()
+		w.forge(0, 2)
+		time.Sleep(nodeTTL/3 + 2*tick)
+		if w.servers[0].NodeID() == was {
+			t.Fatal("the node has kept its name")
+		}
+		if got := slices.Sorted(keysOf(whoIs(t, w.servers[1], "room:1"))); !slices.Equal(got, []string{"ada", "bob"}) {
+			t.Errorf("present are %q, want both", got)
+		}
+		e := &realtime.Event{Topic: "\x00presence:room:1", Name: "presence", Data: realtime.PresencePost(was, "ghost"), Time: time.Now()}
+		if err := w.brokers[2].Publish(t.Context(), e, realtime.Retention{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * tick)
+		bob.WantPresence("room:1", "ada", "bob")
+	})
+}
+
+// The goodbye of a topic gets lost: whoever was there is gone in the end.
+func TestLostGoodbyeIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, 2)
+		ada, bob := w.enter(0, "ada"), w.enter(1, "bob")
+		ada.WantPresence("room:1", "ada", "bob")
+		w.lossy.Store(true)
+		bob.Close()
+		time.Sleep(tick)
+		w.lossy.Store(false)
+		if n := len(whoIs(t, w.servers[0], "room:1")); n != 2 {
+			t.Fatalf("%d are known, want the goodbye to be lost", n)
+		}
+		time.Sleep(3 * time.Minute)
+		ada.WantPresence("room:1", "ada")
+	})
+}
+
 // TestListsAgreeAfterAnyTrouble has people come and go on three nodes that are cut off,
 // hang and are replaced, at random.
 func TestListsAgreeAfterAnyTrouble(t *testing.T) {
