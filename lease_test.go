@@ -109,6 +109,9 @@ func TestALeaseEndsWhenItsNodeIsSilentAndThisOneHears(t *testing.T) {
 			{0, beats, "[]"}, {0, hears(nodeB), "[+B]"},
 			{5 * time.Second, deafTick, "[]"}, {5 * time.Second, deafTick, "[]"},
 			{4 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[-B]"}}},
+		{"one beat was lost both ways: then it is a full one, too", []leaseStep{
+			{0, beats, "[]"}, {0, hears(nodeB), "[+B]"}, {5 * time.Second, deafTick, "[]"},
+			{5 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[]"}, {5 * time.Second, beats, "[-B]"}}},
 		{"its end is no evidence while no newer beat has come back", []leaseStep{
 			{0, beats, "[]"}, {time.Second, hears(nodeB), "[+B]"}, {4 * time.Second, beats, "[]"},
 			{5 * time.Second, deafTick, "[]"}, {5 * time.Second, deafTick, "[]"}, {time.Second, deafTick, "[]"}}},
