@@ -79,12 +79,17 @@ func Open(url string, opts ...Option) (*Broker, error) {
 // noClient stands for the one that is made once the options are read.
 type noClient struct{ rueidis.Client }
 
+// one is as many connections for commands as a client of one server, or of Sentinel,
+// may have. A Cluster's has one to each server anyway.
+const one = -1
+
 func dial(url string, timeout time.Duration) (rueidis.Client, error) {
 	o, err := rueidis.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("redis: parse the url: %w", err)
 	}
-	o.DisableCache = true // nothing is cached, and old servers cannot do it
+	o.DisableCache = true     // nothing is cached, and old servers cannot do it
+	o.PipelineMultiplex = one // commands come in larger lots than over several
 	o.ConnWriteTimeout = timeout
 	o.Dialer.Timeout = timeout
 	o.Sentinel.TopologyRefreshInterval = 5 * time.Second

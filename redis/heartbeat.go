@@ -133,8 +133,8 @@ const checkBatch = 128
 func (l *lane) checkLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		topics, pause := l.takeChecks()
-		if len(topics) > 0 && l.compare(ctx, topics) != nil {
-			l.checkAgain(topics)
+		if failed := l.compare(ctx, topics); len(failed) > 0 {
+			l.checkAgain(failed)
 			wait(ctx, 100*time.Millisecond)
 			continue
 		}
@@ -183,49 +183,53 @@ func (l *lane) checkAgain(topics []*topic) {
 }
 
 // compare asks how the streams of some topics stand, all at once, and looks closer at
-// those that differ.
-func (l *lane) compare(ctx context.Context, topics []*topic) error {
-	if err := l.health.refuses(); err != nil {
-		return err
+// those that differ. It returns the topics that could not be compared: one whose keys
+// are not what they should be must not keep the others from being mended.
+func (l *lane) compare(ctx context.Context, topics []*topic) (failed []*topic) {
+	if len(topics) == 0 {
+		return nil
+	}
+	if l.health.refuses() != nil {
+		return topics
 	}
 	marks := make([]mark, len(topics))
-	calls := make([]rueidis.LuaExec, len(topics))
 	for i, t := range topics {
 		t.mu.Lock()
 		marks[i] = t.history.mark()
 		t.mu.Unlock()
-		calls[i] = rueidis.LuaExec{Keys: l.streamKeys(t.name), Args: t.checkArgs()}
 	}
-	answers, err := l.askAll(ctx, calls)
-	if err != nil {
-		return err
-	}
-	for i, t := range topics {
-		if err = t.settle(ctx, marks[i], answers[i]); err != nil {
-			return err
+	for i, a := range l.askAll(ctx, topics) {
+		if topics[i].settle(ctx, marks[i], a) != nil {
+			failed = append(failed, topics[i])
 		}
 	}
-	return nil
+	return failed
 }
 
-// askAll runs the check for several topics in one go.
-func (l *lane) askAll(ctx context.Context, calls []rueidis.LuaExec) ([]rueidis.RedisResult, error) {
-	bound, cancel := context.WithTimeout(ctx, l.timeout)
+// askAll runs the check for several topics in one go. It does not load the script
+// first, which would be on all servers of a Cluster and fail with any of them: a
+// server that does not know it is given it with the topic itself.
+func (l *lane) askAll(ctx context.Context, topics []*topic) []rueidis.RedisResult {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	answers := checkScript.ExecMulti(bound, l.client, calls...)
-	for _, a := range answers {
-		if err := a.Error(); err != nil {
-			return nil, l.failed("compare topics", err)
+	calls := make(rueidis.Commands, len(topics))
+	for i, t := range topics {
+		calls[i] = l.client.B().Evalsha().Sha1(checkDigest).Numkeys(2).Key(l.streamKeys(t.name)...).Arg(t.checkArgs()...).Build()
+	}
+	answers := l.client.DoMulti(ctx, calls...)
+	for i, t := range topics {
+		if err, some := rueidis.IsRedisErr(answers[i].Error()); some && err.IsNoScript() {
+			answers[i] = checkScript.Exec(ctx, l.client, l.streamKeys(t.name), t.checkArgs())
 		}
 	}
-	return answers, nil
+	return answers
 }
 
 // settle looks closer if the server does not agree.
 func (t *topic) settle(ctx context.Context, at mark, result rueidis.RedisResult) error {
 	m, err := result.ToMessage()
 	if err != nil {
-		return err
+		return t.way.failed("compare "+t.name, err)
 	}
 	r, err := parseAnswer(m, 0)
 	if err != nil || t.compare(at, r) {

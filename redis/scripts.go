@@ -3,7 +3,9 @@ package redis
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha1"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
@@ -28,6 +30,7 @@ var (
 	//go:embed check.lua
 	checkText   string
 	checkScript = rueidis.NewLuaScript(checkText)
+	checkDigest = digest(checkText)
 
 	//go:embed renew.lua
 	renewText   string
@@ -37,6 +40,12 @@ var (
 	probeText   string
 	probeScript = rueidis.NewLuaScript(probeText)
 )
+
+// digest is what the server knows a script by.
+func digest(script string) string {
+	sum := sha1.Sum([]byte(script))
+	return hex.EncodeToString(sum[:])
+}
 
 // forget is how long the position of a topic outlives its last event, as in the
 // broker of a single node.
