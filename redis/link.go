@@ -85,36 +85,6 @@ func (k *link) subscribe(ctx context.Context, name string, onMessage func(string
 	}
 }
 
-// attend is subscribe for those who have use for the channel without the server: it
-// does not fail but with ctx. What does not stand within the timeout, or cannot, is
-// made up for later, and onReset tells then that it stands.
-func (k *link) attend(ctx context.Context, name string, onMessage func(string), onReset func()) (func(), error) {
-	one := &listener{onMessage: onMessage, onReset: onReset}
-	c := k.add(name, one)
-	stop := sync.OnceFunc(func() { k.remove(c, one) })
-	late := time.NewTimer(k.way.timeout)
-	defer late.Stop()
-	for k.way.health.cutOff() == nil {
-		stands := k.wait(c, one)
-		if stands == nil {
-			return stop, nil
-		}
-		select {
-		case <-stands:
-			continue
-		case <-ctx.Done():
-			stop()
-			return nil, unavailable("subscribe to "+name, ctx.Err())
-		case <-late.C:
-		}
-		break
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	one.stood = true
-	return stop, nil
-}
-
 func (k *link) add(name string, one *listener) *channel {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -57,12 +57,8 @@ func topicKey(name string, keep realtime.Retention) string {
 // open subscribes to the channel, and learns where the stream stands.
 func (t *topic) open(ctx context.Context) {
 	defer close(t.opened)
-	channel := t.way.key("c", t.name)
-	if t.history == nil { // members here can talk to each other without the server
-		t.stop, t.err = t.link.attend(ctx, channel, t.message, t.reset)
-		return
-	}
-	if t.stop, t.err = t.link.subscribe(ctx, channel, t.message, t.reset); t.err != nil {
+	t.stop, t.err = t.link.subscribe(ctx, t.way.key("c", t.name), t.message, t.reset)
+	if t.err != nil || t.history == nil {
 		return
 	}
 	m, err := t.way.exec(ctx, "subscribe to "+t.name, checkScript, t.way.streamKeys(t.name), t.checkArgs())
