@@ -42,6 +42,7 @@ type channel struct {
 type listener struct {
 	onMessage func(string)
 	onReset   func()
+	later     bool // it need not stand at once
 	stood     bool // guarded by the link
 }
 
@@ -59,13 +60,27 @@ func newLink(w *way) *link {
 
 // subscribe is that of the lane.
 func (k *link) subscribe(ctx context.Context, name string, onMessage func(string), onReset func()) (func(), error) {
+	return k.listen(ctx, name, &listener{onMessage: onMessage, onReset: onReset})
+}
+
+// subscribeLater is subscribe for those who can do without: it succeeds while the
+// server is out of reach too, and onReset is called once the subscription stands.
+func (k *link) subscribeLater(ctx context.Context, name string, onMessage func(string), onReset func()) (func(), error) {
+	return k.listen(ctx, name, &listener{onMessage: onMessage, onReset: onReset, later: true})
+}
+
+func (k *link) listen(ctx context.Context, name string, one *listener) (func(), error) {
 	doing := "subscribe to " + name
-	if err := k.way.health.cutOff(); err != nil {
-		return nil, unavailable(doing, err)
+	cut := k.way.health.cutOff()
+	if cut != nil && !one.later {
+		return nil, unavailable(doing, cut)
 	}
-	one := &listener{onMessage: onMessage, onReset: onReset}
 	c := k.add(name, one)
 	stop := sync.OnceFunc(func() { k.remove(c, one) })
+	if cut != nil {
+		k.postpone(one)
+		return stop, nil
+	}
 	late := time.NewTimer(k.way.timeout)
 	defer late.Stop()
 	for {
@@ -79,10 +94,21 @@ func (k *link) subscribe(ctx context.Context, name string, onMessage func(string
 			stop()
 			return nil, unavailable(doing, ctx.Err())
 		case <-late.C:
+			if one.later {
+				k.postpone(one)
+				return stop, nil
+			}
 			stop()
 			return nil, unavailable(doing, because(errTimeout, k.way.health.status().Err))
 		}
 	}
+}
+
+// postpone has one called as if the subscription had stood before.
+func (k *link) postpone(one *listener) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	one.stood = true
 }
 
 func (k *link) add(name string, one *listener) *channel {

@@ -54,10 +54,15 @@ func topicKey(name string, keep realtime.Retention) string {
 	return "p" + name
 }
 
-// open subscribes to the channel, and learns where the stream stands.
+// open subscribes to the channel, and learns where the stream stands. A topic without
+// history opens while the server is out of reach too, for the members of this node.
 func (t *topic) open(ctx context.Context) {
 	defer close(t.opened)
-	t.stop, t.err = t.link.subscribe(ctx, t.way.key("c", t.name), t.message, t.reset)
+	subscribe := t.link.subscribe
+	if t.history == nil {
+		subscribe = t.link.subscribeLater
+	}
+	t.stop, t.err = subscribe(ctx, t.way.key("c", t.name), t.message, t.reset)
 	if t.err != nil || t.history == nil {
 		return
 	}
