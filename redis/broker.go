@@ -192,7 +192,7 @@ func (l *lane) publishPlain(ctx context.Context, t *topic, e *realtime.Event, id
 		return l.send(ctx, e.Topic, string(plainMessage)+text)
 	}
 	p := t.announce(id, e)
-	lost := l.link.present()
+	lost := l.link.present(l.key("c", e.Topic))
 	err := l.send(ctx, e.Topic, string(plainMessage)+text)
 	if err != nil {
 		l.owe(e.Topic)

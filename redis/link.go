@@ -402,12 +402,12 @@ func (s *session) kick(err error) {
 	}
 }
 
-// present returns what is closed when the present connection is lost, nil if there is
-// none.
-func (k *link) present() <-chan struct{} {
+// present returns what is closed when the connection is lost on which a channel's
+// messages come, nil if they do not come at present.
+func (k *link) present(channel string) <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.session == nil {
+	if c := k.channels[channel]; k.session == nil || c == nil || !c.stands {
 		return nil
 	}
 	return k.session.lost

@@ -3,6 +3,7 @@ package redis
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -43,11 +44,14 @@ func newConfig(client rueidis.Client, opts []Option) (*config, error) {
 
 // Prefix is what all keys and channels begin with, "realtime:" unless set: two
 // applications on one server need two. Pub/sub does not know databases, so that
-// another database does not replace another prefix.
+// another database does not replace another prefix. It has no braces.
 func Prefix(prefix string) Option {
 	return func(c *config) error {
 		if len(prefix) > 100 {
 			return fmt.Errorf("redis: a prefix of %d bytes is longer than 100", len(prefix))
+		}
+		if strings.ContainsAny(prefix, "{}") {
+			return fmt.Errorf("redis: the prefix %q has a brace, which a Cluster takes for that of a hash tag", prefix)
 		}
 		c.prefix = prefix
 		return nil

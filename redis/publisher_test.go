@@ -74,3 +74,13 @@ func TestTicketsAreGoodOnceOnAnyNode(t *testing.T) {
 		t.Errorf("took an expired one: %v", err)
 	}
 }
+
+func TestAPrefixWithBracesIsRefused(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("a prefix that is a hash tag was taken: keys of one topic would be in several slots")
+		}
+	}()
+	redis.NewPublisher(newClient(t, redistest.Start(t).Addr), redis.Prefix("{}"))
+}
