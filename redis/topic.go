@@ -272,11 +272,14 @@ func (t *topic) deliverAlone(id publishID, p *publication) {
 	t.plain.deliverAlone(id, p.event)
 }
 
-// await returns when the event at offset was delivered or given up, or ctx ends.
+// await returns when the event at offset was delivered or given up, with its epoch if
+// need be, or ctx ends.
 func (t *topic) await(ctx context.Context, epoch string, offset uint64) {
-	for {
+	for entered := false; ; {
 		t.mu.Lock()
-		done := t.history.epoch == epoch && t.history.last >= offset || len(t.subs) == 0
+		within := t.history.epoch == epoch
+		done := within && t.history.last >= offset || entered && !within || len(t.subs) == 0
+		entered = entered || within
 		moved := t.moved
 		t.mu.Unlock()
 		if done {
