@@ -232,7 +232,9 @@ func (l *lane) send(ctx context.Context, topic, text string) error {
 	return err
 }
 
-// Subscribe implements [realtime.Broker].
+// Subscribe implements [realtime.Broker]. While the server is out of reach there is no
+// error on a topic without history: what is published on this node is delivered, and a
+// [realtime.Gap] once the server is back.
 func (b *Broker) Subscribe(ctx context.Context, name string, keep realtime.Retention, deliver func(*realtime.Event)) (*realtime.Position, func(), error) {
 	l, err := b.lane(name)
 	if err != nil {

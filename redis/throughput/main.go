@@ -4,7 +4,7 @@
 //
 //	go run ./throughput [-rounds 5] [-seconds 2] [-bytes 200] [-publishers 64]
 //
-// Both have two connections on which as many commands are under way as there are
+// Both have one connection, on which as many commands are under way as there are
 // publishers. The program of redis-benchmark does nothing else; a broker encodes an
 // event, has it numbered and stored by a script, and a goroutine wait for each.
 package main
@@ -134,15 +134,12 @@ func cpu(server *redistest.Server) (time.Duration, error) {
 	return time.Duration(sum * float64(time.Second)), nil
 }
 
-// connections is how many the client makes on a machine with two cores.
-const connections = 2
-
 // benchmark has redis-benchmark publish about as long as d.
 func benchmark(addr, text string, publishers int, d time.Duration) (int, time.Duration, error) {
 	host, port, _ := strings.Cut(addr, ":")
 	n := int(d.Seconds() * 150_000)
 	start := time.Now()
-	out, err := exec.Command("redis-benchmark", "-h", host, "-p", port, "-q", "-c", strconv.Itoa(connections), "-P", strconv.Itoa(publishers/connections),
+	out, err := exec.Command("redis-benchmark", "-h", host, "-p", port, "-q", "-c", "1", "-P", strconv.Itoa(publishers),
 		"-n", strconv.Itoa(n), "PUBLISH", "realtime:{p0}:c:plain", text).CombinedOutput()
 	if err != nil {
 		return 0, 0, fmt.Errorf("%w: %s", err, out)
