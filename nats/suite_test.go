@@ -11,7 +11,7 @@ import (
 
 // calm is for tests without faults: with the heartbeat of the others a connection is
 // made anew if a busy machine is silent for a second.
-var calm = nats.WithHeartbeat(10 * time.Second)
+var calm = nats.Heartbeat(10 * time.Second)
 
 func TestBroker(t *testing.T) {
 	h := newHost(t)
