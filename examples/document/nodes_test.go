@@ -25,7 +25,9 @@ func TestTheChecksHoldOnRedis(t *testing.T) {
 		t.Skip("once is enough")
 	}
 	redistest.Start(t) // or skip
-	again := exec.Command(os.Args[0], "-test.run=^TestCheck", "-test.count=1")
+	// Without those that keep containers busy for long: one of them reports an error if an
+	// op takes five seconds, and sends 1,500 at once, each of which goes to Redis and back.
+	again := exec.Command(os.Args[0], "-test.run=^TestCheck", "-test.skip=^TestCheck12[6-9]", "-test.count=1")
 	again.Env = append(os.Environ(), redisVariable+"=1")
 	if out, err := again.CombinedOutput(); err != nil {
 		t.Errorf("%v:\n%s", err, out)
