@@ -38,7 +38,9 @@ func newTown(t *testing.T, n int, opts ...realtime.Option) *town {
 		}
 		t.Cleanup(b.Close)
 		s := realtimetest.NewServer(t, append([]realtime.Option{realtime.WithBroker(b), realtime.WithNodeTTL(nodeTTL), realtime.WithQueue(10_000, 16<<20),
-			realtime.WithAuth(func(_ *http.Request, token string) (*realtime.Identity, error) { return &realtime.Identity{User: token}, nil })}, opts...)...)
+			realtime.WithAuth(func(_ *http.Request, token string) (*realtime.Identity, error) {
+				return &realtime.Identity{User: token}, nil
+			})}, opts...)...)
 		s.Topic("room:{n}", realtime.Presence(realtime.PresenceTick(100*time.Millisecond), realtime.PresenceLimit(100_000),
 			realtime.PresenceOf(func(c *realtime.Client, _ string) (string, any) { return c.User(), nil })))
 		w.proxies, w.servers = append(w.proxies, p), append(w.servers, s)
