@@ -222,3 +222,41 @@ func TestNodesOverRedisReachEachOthersClients(t *testing.T) {
 	bob.WantClosed(realtime.ReasonDisconnected)
 	w.wantPeople(ada, "room:1", "ada", "tom")
 }
+
+// TestBigListsAndManyTopicsOverRedis has a list of a megabyte asked for by another node, and
+// a hundred topics joined at once on both.
+func TestBigListsAndManyTopicsOverRedis(t *testing.T) {
+	w := newTown(t, 2, realtime.WithRateLimit(realtime.PerConnection(1000, 1000)))
+	const clients, keys = 20, 16 // of 3 KB each: a state has ten parts
+	for n := range clients {
+		w.enter(0, fmt.Sprint("u", n), "room:big")
+	}
+	for c := range w.servers[0].Clients("room:big") {
+		for k := range keys - 1 {
+			if err := c.Track("room:big", fmt.Sprint(c.User(), "/", k), map[string]string{"about": strings.Repeat("x", 3000)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got, err := w.servers[1].Presence(t.Context(), "room:big"); err != nil || len(got) != clients*keys {
+		t.Errorf("asked: %d keys, %v; want %d", len(got), err, clients*keys)
+	}
+	began := time.Now()
+	late := w.enter(1, "late", "room:big")
+	first := len(late.Presence("room:big"))
+	w.until("the newcomer knows everybody", func() bool { return len(late.Presence("room:big")) == clients*keys+1 })
+	t.Logf("the newcomer knew %d after its join, and all %d after %v", first, clients*keys+1, time.Since(began))
+
+	some := realtimetest.Dial(t, w.servers[0], realtimetest.WithToken("some"))
+	other := realtimetest.Dial(t, w.servers[1], realtimetest.WithToken("other"))
+	began = time.Now()
+	for n := range 100 {
+		some.Push(fmt.Sprint("room:", n), "subscribe", nil)
+		other.Push(fmt.Sprint("room:", n), "subscribe", nil)
+	}
+	for n := range 100 {
+		w.wantPeople(some, fmt.Sprint("room:", n), "other", "some")
+		w.wantPeople(other, fmt.Sprint("room:", n), "other", "some")
+	}
+	t.Logf("100 topics took %v", time.Since(began))
+}
