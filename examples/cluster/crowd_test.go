@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -110,10 +111,12 @@ func (c *crowd) settled(newest map[string]place) func() string {
 				}
 			}
 		}
+		ends := map[*paper]int64{}
 		for _, one := range c.editors {
 			one.paper.mu.Lock()
 			newest, present := one.paper.newest, len(one.paper.present)
 			one.paper.mu.Unlock()
+			ends[one.paper] = newest
 			if now := one.stands(); !now.ready || now.pending > 0 || now.head != newest {
 				stuck = append(stuck, fmt.Sprintf("%s: %s: %+v of %d", one.name, one.paper.name, now, newest))
 				continue
@@ -122,8 +125,18 @@ func (c *crowd) settled(newest map[string]place) func() string {
 				stuck = append(stuck, fmt.Sprintf("%s has %d clients, want %d: ghosts", one.paper.name, present, want))
 			}
 		}
+		for p, end := range ends {
+			p.mu.Lock()
+			p.whole = end
+			p.mu.Unlock()
+		}
 		return strings.Join(stuck, "\n")
 	}
+}
+
+// whole is settled and sameCrowd, at the same time.
+func (c *crowd) whole(newest map[string]place) func() string {
+	return func() string { return cmp.Or(c.settled(newest)(), c.sameCrowd()) }
 }
 
 // sameCrowd says who sees others in a room than are there.

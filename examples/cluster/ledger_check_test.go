@@ -158,6 +158,7 @@ func TestPaperFindsWhatGoesWrong(t *testing.T) {
 		e := &editor{person: person{name: "ada"}, paper: p, made: 2}
 		p.seen("ada", 0, numbered(1, "ada 1"))
 		test.does(p, e)
+		p.whole = p.newest
 		got := p.close([]*editor{e})
 		if got.losses != test.want.losses || got.duplicates != test.want.duplicates || got.differing != test.want.differing {
 			t.Errorf("%s: found %d losses, %d duplicates, %d differing (%v), want %d, %d, %d", test.name,

@@ -15,6 +15,7 @@ type paper struct {
 	texts   map[int64][]byte
 	ops     map[string]int64 // contents -> number
 	newest  int64
+	whole   int64           // the newest when all editors were last seen to have it
 	present map[string]bool // clients that have joined and not left, at newest
 	verdict
 }
@@ -101,8 +102,8 @@ func (p *paper) close(editors []*editor) verdict {
 		}
 	}
 	for _, e := range editors {
-		if e.head != p.newest {
-			p.wrong(&p.losses, int(p.newest-e.head), "%s: %s: ends at %d of %d", e.name, p.name, e.head, p.newest)
+		if e.head < p.whole { // later ones are of those who left sooner
+			p.wrong(&p.losses, int(p.whole-e.head), "%s: %s: ends at %d of %d", e.name, p.name, e.head, p.whole)
 		}
 		for n := range e.made {
 			if op := fmt.Sprintf("%s %d", e.name, n+1); p.ops[op] == 0 {
