@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"hash/maphash"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -89,6 +90,15 @@ func brokerReason(err error) Reason {
 		return ReasonOverloaded
 	}
 	return ReasonInternal
+}
+
+// brokerLevel is how loud an error is that may come of an outage: that itself is told
+// once, and what it makes fail meanwhile would be thousands of lines.
+func brokerLevel(err error) slog.Level {
+	if errors.Is(err, ErrBrokerDown) {
+		return slog.LevelDebug
+	}
+	return slog.LevelError
 }
 
 // memoryBroker is the broker of a single node. Publish calls deliver on the

@@ -154,7 +154,7 @@ func (ch *documentChannel) enter(ctx context.Context, a *admission) *Error {
 		select {
 		case <-time.After(againTime):
 		case <-ctx.Done():
-			ch.registry.node.log.Error("realtime: connect_document", "conn", ch.client.id, "tenant", ch.id.Tenant,
+			ch.registry.node.log.Log(ctx, brokerLevel(err), "realtime: connect_document", "conn", ch.client.id, "tenant", ch.id.Tenant,
 				"document", ch.id.Document, "error", err)
 			return documentError("session_failed", 500, "Failed to start document session")
 		}

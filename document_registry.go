@@ -127,7 +127,7 @@ func (r *registry) start(s *Session) {
 	defer cancel()
 	if err := open(ctx, s); err != nil {
 		s.abort(fmt.Errorf("start session of %s: %w", s.stream.name, err))
-		s.node.log.Error("realtime: document session", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
+		s.node.log.Log(s.ctx, brokerLevel(err), "realtime: document session", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
 		r.drop(s)
 		return
 	}

@@ -85,7 +85,7 @@ func (s *sharedOrder) take(step *DocumentStep) (*DocumentOutcome, error) {
 		return out, nil
 	}
 	err = fmt.Errorf("take a step of the document: %w", err)
-	s.node.log.Error("realtime: document order", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
+	s.node.log.Log(s.ctx, brokerLevel(err), "realtime: document order", "tenant", s.id.Tenant, "document", s.id.Document, "error", err)
 	return nil, err
 }
 
