@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-58bc6ac1/realtime/examples/internal/web"
 )
 
 // guest is a client of realtime.v1 that does one thing after the other.
@@ -183,7 +185,7 @@ func TestPageLoadsUnderItsPolicyAndMakesNoMarkup(t *testing.T) {
 			return err
 		}
 		answer.Body.Close()
-		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Security-Policy") != pagePolicy {
+		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Security-Policy") != web.Policy {
 			t.Errorf("%s: got %d under %q", path, answer.StatusCode, answer.Header.Get("Content-Security-Policy"))
 		}
 		return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/seed-58bc6ac1/realtime/examples/internal/web"
 )
 
 // routes is the one address of the cluster: the page and its buttons, which belong to
@@ -37,7 +38,7 @@ func routes(f *fleet, s *store) http.Handler {
 	r.With(guard.Handler).Post("/cluster/redis/{what}", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.do(chi.URLParam(r, "what")))
 	})
-	r.Handle("/*", pageHandler())
+	r.Handle("/*", web.Page(pageFiles))
 	return r
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/seed-58bc6ac1/realtime"
+	"github.com/seed-58bc6ac1/realtime/examples/internal/web"
 )
 
 // routes returns the handler of all paths.
@@ -31,7 +32,8 @@ func (a *app) routes(cfg config) http.Handler {
 	for _, path := range []string{"/health", "/deltas/*", "/documents/*", "/repos/*"} {
 		r.Handle(path, rest)
 	}
-	r.Handle("/*", pageHandler())
+	r.Handle("/phoenix/*", web.PhoenixClient())
+	r.Handle("/*", web.Page(pageFiles))
 	return r
 }
 

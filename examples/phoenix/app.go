@@ -12,6 +12,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/seed-58bc6ac1/realtime"
+	"github.com/seed-58bc6ac1/realtime/examples/internal/web"
 )
 
 // maxMessage bounds the messages of clients and what is broadcast for them, in
@@ -100,6 +101,7 @@ func (a *app) routes(cfg config) http.Handler {
 	r.Handle("/ws", a.rt.Mount(realtime.Protocols("realtime.v1")))
 	r.Handle("/flat", a.rt.Mount(realtime.Protocols("realtime.flat")))
 	r.Mount("/admin", a.adminHandler())
-	r.Handle("/*", pageHandler())
+	r.Handle("/phoenix/*", web.PhoenixClient())
+	r.Handle("/*", web.Page(pageFiles))
 	return r
 }

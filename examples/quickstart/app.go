@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/seed-58bc6ac1/realtime"
+	"github.com/seed-58bc6ac1/realtime/examples/internal/web"
 )
 
 // config is what the flags decide.
@@ -66,7 +67,7 @@ func newApp(cfg config) (*realtime.Server, http.Handler, error) {
 		return nil, nil, err
 	}
 	r.With(guard).Post("/publish", publish(rt))
-	r.Handle("/*", pageHandler())
+	r.Handle("/*", web.Page(pageFiles))
 	return rt, r, nil
 }
 

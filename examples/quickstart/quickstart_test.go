@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-58bc6ac1/realtime/examples/internal/web"
 )
 
 func TestEveryWayToSendATokenConnects(t *testing.T) {
@@ -240,8 +242,8 @@ func TestPageLoadsUnderItsPolicy(t *testing.T) {
 		if status != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), kind) {
 			t.Errorf("GET %s: got %d %s, want 200 %s", path, status, header.Get("Content-Type"), kind)
 		}
-		if got := header.Get("Content-Security-Policy"); got != pagePolicy {
-			t.Errorf("GET %s: policy is %q, want %q", path, got, pagePolicy)
+		if got := header.Get("Content-Security-Policy"); got != web.Policy {
+			t.Errorf("GET %s: policy is %q, want %q", path, got, web.Policy)
 		}
 	}
 }
