@@ -70,7 +70,7 @@ func (ch *documentChannel) connected() (*Session, *participant) {
 func (ch *documentChannel) left() {
 	ch.registry.node.wheel.cancel(&ch.entry)
 	if s, p := ch.connected(); p != nil {
-		s.order.leave(p)
+		s.leave(p)
 	}
 }
 

@@ -229,20 +229,7 @@ func (s *ownOrder) refer(p *participant, rsn int64) (ok bool) {
 	return ok
 }
 
-// leave ends p's part in the document, however often it is called.
-func (s *ownOrder) leave(p *participant) {
-	s.enter(func() {
-		if p.gone {
-			return
-		}
-		s.removeLocked(p)
-		if !p.departed {
-			s.departLocked(p.id)
-		}
-	})
-}
-
-// departLocked tells everybody that the client id has left. A leave that cannot be
+// departLocked implements [ordering]. A leave that cannot be
 // stored is owed: until then the writer stays in the sequencer's table.
 func (s *ownOrder) departLocked(id string) {
 	before, now := s.seq.snapshot(id), time.Now()

@@ -10,6 +10,19 @@ func unavailable(msn int64) *nack {
 		message: "Document temporarily unavailable", reason: "unavailable", retryAfter: 5}}
 }
 
+// leave ends p's part in the document, however often it is called.
+func (s *Session) leave(p *participant) {
+	s.enter(func() {
+		if p.gone {
+			return
+		}
+		s.removeLocked(p)
+		if !p.departed {
+			s.order.departLocked(p.id)
+		}
+	})
+}
+
 // removeLocked forgets a participant.
 func (s *Session) removeLocked(p *participant) {
 	end := len(s.participants) - 1

@@ -367,17 +367,9 @@ func (s *sharedOrder) signals(p *participant, all []signal) error {
 	return nil
 }
 
-// leave implements [ordering].
-func (s *sharedOrder) leave(p *participant) {
-	s.enter(func() {
-		if p.gone {
-			return
-		}
-		s.removeLocked(p)
-		if !p.departed {
-			s.debts.owe(s.id, &DocumentStep{Kind: StepLeave, Client: p.id})
-		}
-	})
+// departLocked implements [ordering].
+func (s *sharedOrder) departLocked(id string) {
+	s.debts.owe(s.id, &DocumentStep{Kind: StepLeave, Client: id})
 }
 
 // answerLocked implements [ordering].

@@ -53,8 +53,8 @@ type ordering interface {
 	refer(p *participant, rsn int64) bool
 	signals(p *participant, all []signal) error
 
-	// leave ends p's part in the document, however often it is called.
-	leave(p *participant)
+	// departLocked has everybody told that the client id has left.
+	departLocked(id string)
 
 	// answerLocked answers a summarize op. forsake does if the session is over.
 	answerLocked(r SummaryRequest, kind string, contents []byte)
