@@ -88,22 +88,12 @@ func (c *config) build() (*Server, error) {
 	if g.noAuth {
 		n.auth = refuseAll
 	}
-	if shared, ok := c.broker.(interface{ Tickets() TicketStore }); ok && !c.given["WithTickets"] {
-		c.store = shared.Tickets()
+	b, err := c.meet(n)
+	if err != nil {
+		return nil, err
 	}
 	if c.store != nil {
 		g.tickets.store = c.store
-	}
-	if c.broker == nil {
-		c.broker = newMemoryBroker()
-	}
-	b, shared := c.broker.(SharedBroker)
-	switch {
-	case shared:
-		n.cluster = newCluster(b, c.nodeTTL, n.metrics, n.log, n.wheel)
-		n.query, n.relay = newGatherer(n.cluster), newRelay(n.cluster)
-	case n.watch != nil || n.isolation > 0:
-		return nil, errors.New("WithBrokerWatch, WithIsolation: they need WithBroker with one that nodes share")
 	}
 	n.asks.metrics = n.metrics
 	n.pool = newFlushPool(n.metrics, c.stall)
@@ -123,10 +113,30 @@ func (c *config) build() (*Server, error) {
 	s.remote.register()
 	newGossip(n.cluster, n.limits, n.wheel)
 	n.cluster.start()
-	if shared {
+	if b != nil {
 		s.lookout.follow(b) // the last step: nothing would stop it after a mistake
 	}
 	return s, nil
+}
+
+// meet settles the broker, and makes n one node among others if they have it in common
+// with n: it is returned then, else nil.
+func (c *config) meet(n *node) (SharedBroker, error) {
+	if c.broker == nil {
+		c.broker = newMemoryBroker()
+	}
+	if keeper, ok := c.broker.(interface{ Tickets() TicketStore }); ok && !c.given["WithTickets"] {
+		c.store = keeper.Tickets()
+	}
+	b, shared := c.broker.(SharedBroker)
+	switch {
+	case shared:
+		n.cluster = newCluster(b, c.nodeTTL, n.metrics, n.log, n.wheel)
+		n.query, n.relay = newGatherer(n.cluster), newRelay(n.cluster)
+	case n.watch != nil || n.isolation > 0:
+		return nil, errors.New("WithBrokerWatch, WithIsolation: they need WithBroker with one that nodes share")
+	}
+	return b, nil
 }
 
 // messageLimits adds the default to what the host set, unless it bounds the
